@@ -1,0 +1,1 @@
+"""Evaluation: what policies and judges are worth, always with an interval."""
