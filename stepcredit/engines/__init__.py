@@ -1,0 +1,1 @@
+"""Engines: what runs models and tokenizers; the path reaches them through the protocols of core."""
