@@ -1,0 +1,1 @@
+"""The embedded engine: a small causal LM in Hugging Face format, its sampler, its checkpoints and its pretraining."""
