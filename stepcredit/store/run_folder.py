@@ -1,0 +1,292 @@
+"""The run folder: where a run keeps all that it made, so that any verb can stop anywhere and go on (`DESIGN.md` 5)."""
+
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from stepcredit.core.digests import digest
+from stepcredit.core.errors import MachineError, StoreError, UsageError
+from stepcredit.store.cache import VerdictCache
+from stepcredit.store.files import FileWriter, LineFile, whole_lines
+from stepcredit.store.filesystem import journal_of
+from stepcredit.store.ledger import Ledger
+from stepcredit.store.lock import FolderLock
+from stepcredit.store.shards import Shard, read_shard, write_shard
+
+_DONE, _METRICS = "done", "metrics"
+_MANIFEST, _LEDGER, _METRICS_FILE = "manifest.json", "ledger.sqlite", "metrics.jsonl"
+_MAGIC = b"stepcredit checkpoint 1\n"
+_TOLD_NOT_REFUSED = ("versions", "machine")
+_PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+
+
+@final
+class RunFolder:
+    """One run's folder, open for its only writer.
+
+    Args:
+        path: the folder.
+        lock: the lock, held.
+        ledger: the ledger, open.
+        notes: what the reader of the run should know about how it was opened, one sentence each.
+
+    Use `create_or_open`; `read_manifest`, `read_metrics` and `read_json` look at a folder without the lock.
+    """
+
+    def __init__(self, path: Path, lock: FolderLock, *, ledger: Ledger, notes: tuple[str, ...]) -> None:
+        self.path, self.ledger, self.notes = path, ledger, notes
+        self._lock = lock
+        self._files = FileWriter(path)
+        self._metrics = LineFile(path / _METRICS_FILE)
+        self._metric_count = ledger.count(_METRICS)
+
+    @staticmethod
+    def create_or_open(path: Path, manifest: Mapping[str, Any]) -> "RunFolder":
+        """Make the folder, or go on in it.
+
+        Args:
+            path: the folder.
+            manifest: JSON-able: resolved recipe, seeds, versions, digests. When the run goes on it must be the same;
+                keys under `versions` and `machine` may differ and are told in `notes`.
+
+        Raises:
+            UsageError: if the folder holds a run with another manifest; names the first key that differs.
+            StoreError: if another process writes to it, or the ledger is damaged.
+            MachineError: if the folder cannot be made or written.
+        """
+        files = FileWriter(path)
+        lock = FolderLock(path / "lock")
+        try:
+            notes = _agree(files, manifest)
+            ledger = Ledger(path / _LEDGER, journal=journal_of(path))
+            try:
+                if lock.taken_over:
+                    notes = (*notes, "the last writer of this run died; the ledger was checked and the run goes on")
+                    ledger.check()
+                _mend_metrics(files, ledger)
+                return RunFolder(path, lock, ledger=ledger, notes=notes)
+            except BaseException:
+                ledger.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit, close and let the next writer in; closing twice is harmless."""
+        try:
+            self.ledger.close()
+        finally:
+            self._metrics.close()
+            self._lock.release()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest that the run was made with."""
+        return read_manifest(self.path)
+
+    @property
+    def cache(self) -> VerdictCache:
+        """Bytes under content keys, for judges and other callers of models."""
+        return VerdictCache(self.ledger)
+
+    def stage_done(self, stage: str, key: str) -> bool:
+        """True if `mark_done` was called for the stage's part `key`, in this process or an earlier one."""
+        return self.ledger.has(_DONE, digest(stage, key))
+
+    def mark_done(self, stage: str, key: str) -> None:
+        """Say that a stage's part is complete; durable when this returns, and so is all that was put before."""
+        self.ledger.put(_DONE, digest(stage, key), {"stage": stage, "key": key})
+        self.ledger.flush()
+
+    def append_metrics(self, row: Mapping[str, Any], *, key: str | None = None) -> bool:
+        """Append one row to `metrics.jsonl`.
+
+        Args:
+            row: JSON-able mapping; floats that are not finite become null (unknown).
+            key: name of the row, such as `update/17`: a row whose name is there already is not written again, so a
+                stage that was killed and runs again doubles nothing. Without a name every row is new.
+
+        Returns:
+            True if the row is new.
+        """
+        name = key if key is not None else f"#{self._metric_count}"
+        if not self.ledger.put(_METRICS, name, row):
+            return False
+        self._metric_count += 1
+        self._metrics.append(orjson.dumps(dict(row), option=orjson.OPT_SERIALIZE_NUMPY))
+        return True
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows of `metrics.jsonl`, in order."""
+        return list(read_metrics(self.path))
+
+    def write_json(self, name: str, value: object) -> Path:
+        """Write one JSON file, such as `summary.json`."""
+        try:
+            return self._files.write(name, orjson.dumps(value, option=_PRETTY))
+        except TypeError as error:
+            raise StoreError(f"{name} cannot be written as JSON: {error}") from error
+
+    def read_json(self, name: str) -> Any:
+        """What a JSON file of the folder holds, `None` if it is not there."""
+        return read_json(self.path, name)
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write one text file as UTF-8, such as `report.html`."""
+        return self._files.write(name, text)
+
+    def write_checkpoint(self, name: str, data: bytes) -> Path:
+        """Write a learner's state to `checkpoints/NAME` with its digest; an older one of that name is replaced."""
+        head = _MAGIC + sha256(data).hexdigest().encode() + b"\n"
+        with self._files.stream(f"checkpoints/{name}") as stream:
+            stream.write(head)
+            stream.write(data)
+        return self.path / "checkpoints" / name
+
+    def read_checkpoint(self, name: str) -> bytes:
+        """A learner's state.
+
+        Raises:
+            StoreError: if it is not there or not what was written.
+        """
+        path = self.path / "checkpoints" / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"the checkpoint cannot be read: {error.strerror}", item=str(path)) from error
+        size = len(_MAGIC) + 65
+        head, body = data[:size], data[size:]
+        if head != _MAGIC + sha256(body).hexdigest().encode() + b"\n":
+            raise StoreError("the checkpoint is damaged, or not one of ours; remove it to go back to an older one",
+                             item=str(path))  # fmt: skip
+        return body
+
+    def has_checkpoint(self, name: str) -> bool:
+        """True if there is a checkpoint of that name."""
+        return (self.path / "checkpoints" / name).exists()
+
+    def write_shard(self, stage: str, key: str, *, columns: Mapping[str, NDArray[Any]]) -> Shard:
+        """Write columns to `shards/`, then the ledger row that names them; a key that is there already is kept."""
+        kept = self.ledger.get(stage, key)
+        if kept is not None:
+            return Shard(**kept)
+        stem = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in f"{stage}-{key}")
+        shard = write_shard(self.path / "shards", stem, columns=columns)
+        self.ledger.put(stage, key, shard.as_payload())
+        return shard
+
+    def read_shard(self, stage: str, key: str) -> dict[str, NDArray[np.generic]]:
+        """Columns of the shard that the ledger row names, digest checked.
+
+        Raises:
+            StoreError: if there is no such row, or the file is gone or changed.
+        """
+        row = self.ledger.get(stage, key)
+        if row is None:
+            raise StoreError(f"no shard {stage}/{key} in this run", item=str(self.path))
+        return read_shard(self.path / "shards", Shard(**row))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Manifest of a run folder, without its lock.
+
+    Raises:
+        UsageError: if the folder holds no run.
+    """
+    found = read_json(path, _MANIFEST)
+    if found is None:
+        raise UsageError("this is not a run folder (no manifest.json)", item=str(path))
+    return found
+
+
+def read_json(path: Path, name: str) -> Any:
+    """What a JSON file of a run folder holds, `None` if it is not there.
+
+    Raises:
+        StoreError: if it is not JSON.
+    """
+    try:
+        return orjson.loads((path / name).read_bytes())
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError as error:
+        raise MachineError("a file stands where a run folder is needed", item=str(path)) from error
+    except orjson.JSONDecodeError as error:
+        raise StoreError(f"the file is not JSON: {error}", item=str(path / name)) from error
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a run's `metrics.jsonl`, without its lock; a line that is being written is left out.
+
+    Raises:
+        StoreError: for a line that is not JSON; names line and byte offset.
+    """
+    file_path = path / _METRICS_FILE
+    if not file_path.exists():
+        return
+    end, offset = whole_lines(file_path), 0
+    with file_path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if offset >= end:
+                return
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                where = f"{file_path} line {number}, byte {offset}"
+                raise StoreError(f"the line is not JSON: {error}", item=where) from error
+            offset += len(line)
+
+
+def _agree(files: FileWriter, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Write the manifest of a new run, or compare it with the one that is there."""
+    data = orjson.dumps(dict(manifest), option=_PRETTY)
+    there = read_json(files.root, _MANIFEST)
+    if there is None:
+        files.write(_MANIFEST, data)
+        return ()
+    asked = orjson.loads(data)
+    notes: list[str] = []
+    for key, old, new in _differences(there, asked, ""):
+        if key.split(".")[0] not in _TOLD_NOT_REFUSED:
+            mend = "run with the same settings, or choose another folder with --out"
+            raise UsageError(f"this run was made with {key} = {old}, not {new}; {mend}", item=str(files.root))
+        notes.append(f"{key} was {old} and is now {new}: results need not be bit-identical")
+    return tuple(notes)
+
+
+def _differences(there: Any, asked: Any, key: str) -> Iterator[tuple[str, str, str]]:
+    if isinstance(there, dict) and isinstance(asked, dict):
+        for name in sorted({*there, *asked}):
+            inner = f"{key}.{name}" if key else str(name)
+            absent = "(absent)"
+            if name not in there or name not in asked:
+                yield inner, _short(there.get(name, absent)), _short(asked.get(name, absent))
+            else:
+                yield from _differences(there[name], asked[name], inner)
+    elif there != asked:
+        yield key, _short(there), _short(asked)
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _mend_metrics(files: FileWriter, ledger: Ledger) -> None:
+    """Make `metrics.jsonl` what the ledger says, if a kill fell between the two."""
+    path = files.root / _METRICS_FILE
+    want = b"".join(orjson.dumps(row) + b"\n" for _, row in ledger.items(_METRICS))
+    if not path.exists() or path.read_bytes() != want:
+        files.write(_METRICS_FILE, want)
