@@ -1,0 +1,1 @@
+"""Tasks: where problems come from, and what checks their answers (Rollout -> Outcome)."""
