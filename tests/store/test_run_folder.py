@@ -101,21 +101,22 @@ import os, sys, time
 from pathlib import Path
 from stepcredit.store.lock import FolderLock
 lock = FolderLock(Path(sys.argv[1]))
-pid = os.fork()
-if pid == 0:
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
     os.close(1)
     time.sleep(60)
-print(pid, flush=True)
-os.kill(os.getpid(), 9)
+time.sleep(60)
 """
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE
     )
     assert child.stdout is not None
     orphan = int(child.stdout.readline())
+    child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
     try:
+        os.kill(orphan, 0)  # it lives
         RunFolder.create_or_open(tmp_path, MANIFEST).close()
     finally:
         os.kill(orphan, signal.SIGKILL)
