@@ -95,6 +95,11 @@ class ReflectionWorld:
         return WORDS
 
     @property
+    def guessed(self) -> str:
+        """Signs of the operators whose first guesses are counted: divisions."""
+        return "/"
+
+    @property
     def checker(self) -> WorldChecker:
         """The outcome checker of this world."""
         return WorldChecker()

@@ -24,6 +24,7 @@ _STEP = re.compile(r"Step(\d+) (\d+) ([+*/]\d+) (\d+)")
 _CHECK = re.compile(r"check (\d+) (\*\d+) (\d+) (no-wait|ok)")
 _LINE = re.compile(r"Step(\d+) (\d+)")
 _BLOCK = re.compile(r"(?:; Step\d+ \d+ )*; Step\d+ \d+(?: <eos>)?")
+_OPERATORS = frozenset(f"{sign}{k}" for sign in "+*/" for k in range(1, MODULUS))
 _INVERSE = {k: pow(k, -1, MODULUS) for k in range(1, MODULUS)}
 
 
@@ -54,6 +55,15 @@ class Unit:
     def claim(self) -> int:
         """The value for step `number` that the unit speaks of: a step's or line's value, a check's checked value."""
         return self.operand if self.kind == "check" else self.value
+
+    @property
+    def follows(self) -> bool:
+        """True if the value (or product) that the unit claims follows from its own operand and operator.
+
+        >>> Unit("step", 0, 1, 14, "/15", 10).follows
+        True
+        """
+        return self.operator in _OPERATORS and apply(self.operator, self.operand) == self.value
 
     @property
     def words(self) -> str:

@@ -9,9 +9,7 @@ from functools import cached_property
 from typing import final
 
 from stepcredit.core.records import Problem
-from stepcredit.tasks.world_text import MODULUS, OK, Solution, Unit, apply, parse, read_prompt
-
-_OPERATORS = {f"{sign}{k}" for sign in "+*/" for k in range(1, MODULUS)}
+from stepcredit.tasks.world_text import OK, Solution, Unit, apply, parse, read_prompt
 
 
 @final
@@ -88,7 +86,11 @@ def truth(text: str) -> tuple[bool | None, ...]:
     >>> truth("; Step1 14 /15 4 ; check 4 *15 9 no-wait ; Step1 14 /15 10 </think> answer ; Step1 4")
     (False, True, True, False)
     """
-    solution = parse(text)
+    return truth_of(parse(text))
+
+
+def truth_of(solution: Solution) -> tuple[bool | None, ...]:
+    """`truth` of a completion that was read already."""
     last = solution.last
     before = (None, *solution.units)
     return tuple(_unit_truth(unit, previous, last) for unit, previous in zip(solution.units, before, strict=False))
@@ -137,12 +139,11 @@ def true_values(problem: Problem) -> tuple[int, ...]:
 
 def _unit_truth(unit: Unit, previous: Unit | None, last: dict[int, Unit]) -> bool | None:
     if unit.kind == "step":
-        return unit.operator in _OPERATORS and apply(unit.operator, unit.operand) == unit.value
+        return unit.follows
     if unit.kind == "check":
         if previous is None or previous.kind != "step":
             return None
-        product = unit.operator in _OPERATORS and apply(unit.operator, unit.operand) == unit.value
-        return product and (unit.verdict == OK) == (unit.value == previous.operand)
+        return unit.follows and (unit.verdict == OK) == (unit.value == previous.operand)
     if unit.kind == "answer":
         step = last.get(unit.number)
         return None if step is None else step.value == unit.value
