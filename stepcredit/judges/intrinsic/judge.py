@@ -1,0 +1,260 @@
+"""The intrinsic judge of TP-GRPO: reflection tracing in right solutions, answer matching in wrong ones.
+
+It never asks whether a step is right: it asks what the writer took back, and what the answer block uses.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import TypeVar, final
+
+from stepcredit.core.digests import digest
+from stepcredit.core.errors import BudgetError, EngineError, JudgeError, UsageError
+from stepcredit.core.protocols import Scale
+from stepcredit.core.records import Label, Steps, Verdict
+from stepcredit.judges.intrinsic.parser import (
+    parse_match,
+    parse_reflect,
+    parse_split,
+    parse_trace,
+    parse_trace_verify,
+    parse_verify,
+)
+from stepcredit.judges.intrinsic.replies import Reject, TracedVerification
+from stepcredit.judges.intrinsic.statistics import ParseStatistics, RejectedReply, SolutionKind
+from stepcredit.judges.intrinsic.tasks import (
+    MatchTask,
+    Reader,
+    ReflectTask,
+    SplitTask,
+    Task,
+    TraceTask,
+    TraceVerifyTask,
+    VerifyTask,
+)
+from stepcredit.judges.verdicts import labelled, unknown
+
+AskedT = TypeVar("AskedT", bound=Task)
+AnswerT = TypeVar("AnswerT")
+
+PROTOCOL_VERSION = 1
+"""Raised when labels for equal replies change; part of the fingerprint."""
+
+
+@final
+@dataclass(frozen=True)
+class IntrinsicSettings:
+    """How the intrinsic judge asks.
+
+    Args:
+        merged: True asks P2 and P3 in one call a reflection, False in two.
+        retries: further tries after a rejected reply, each told what was wrong.
+    """
+
+    merged: bool = True
+    retries: int = 2
+
+
+@final
+@dataclass(frozen=True)
+class _Blame:
+    """Steps that one reflection takes back, and what it rests on."""
+
+    reflection: int
+    steps: tuple[int, ...]
+    evidence: str
+    calls: tuple[str, ...]
+
+
+class _UnreadableError(Exception):
+    """A task had no readable reply within the retries."""
+
+    def __init__(self, task: Task, attempts: int, error: str, calls: tuple[str, ...]) -> None:
+        super().__init__(f"{task.name} unreadable after {attempts} replies: {error}")
+        self.calls = calls
+
+
+@final
+class IntrinsicJudge:
+    """Labels the steps of a solution from what the solution says of itself.
+
+    Right solution: P1 finds the reflections that admit an error; for each, P2 and P3 give the interval
+    [source, reflection - 1] and which of its steps are wrong; these are `incorrect`, all other steps `correct`, the
+    reflection and the answer block included. Intervals may overlap: a step that any of them confirms is `incorrect`.
+    A reflection that only confirms, or whose source cannot be traced, changes nothing.
+    Wrong solution: P4 compares each think step with the answer block: `matched` or `mismatched`; the answer block is
+    `matched`. Without a closed think block or an answer block, evaluation has failed.
+
+    A failed evaluation gives unknown verdicts on all steps, with the reason; what is done about it is the credit
+    rule's business. Scores are binary: 1 `correct`, 0 `incorrect` and `matched`, none for `mismatched`.
+
+    Args:
+        reader: answers the reading tasks.
+        settings: how to ask.
+        statistics: collector for F3; one of its own if `None`.
+
+    Raises:
+        UsageError: if `retries` is negative.
+
+    Source: TP-GRPO, arXiv:2507.23317; tp_grpo.md 1.3, 1.4, 1.9. Differs: prompts and reply form are ours.
+    """
+
+    scale = Scale.BINARY
+
+    def __init__(
+        self, reader: Reader, settings: IntrinsicSettings | None = None, *, statistics: ParseStatistics | None = None
+    ) -> None:
+        self._reader = reader
+        self._settings = settings or IntrinsicSettings()
+        if self._settings.retries < 0:
+            raise UsageError(f"retries must be at least 0, got {self._settings.retries}")
+        self.statistics = statistics or ParseStatistics()
+
+    @property
+    def fingerprint(self) -> str:
+        """Protocol version, settings and the reader's fingerprint."""
+        return f"intrinsic:{digest(PROTOCOL_VERSION, self._settings, self._reader.fingerprint)}"
+
+    async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
+        """[K] verdicts on one rollout's steps; all unknown with one reason where evaluation failed.
+
+        Raises:
+            JudgeError: if the reader broke; carries the rollout id.
+            BudgetError: if the reader reached a limit on calls or cost.
+        """
+        if steps.outcome.status == "unscorable":
+            self.statistics.solution("unscorable")
+            reason = steps.outcome.reason or "no reason given"
+            return unknown(len(steps), f"the outcome is unscorable: {reason}")
+        try:
+            return await (self._right(steps) if steps.outcome.status == "right" else self._wrong(steps))
+        except _UnreadableError as error:
+            self.statistics.solution("failed")
+            return unknown(len(steps), str(error), calls=error.calls)
+        except EngineError as error:
+            self.statistics.solution("broken")
+            raise JudgeError(f"the reader broke: {error}", item=steps.rollout.id) from error
+        except BudgetError:
+            self.statistics.solution("broken")
+            raise
+
+    async def propose(self, steps: Steps) -> tuple[tuple[int, int], ...] | None:
+        """P0: inclusive ranges of semantic steps over the think block's steps, which serve as paragraphs.
+
+        Returns:
+            Ranges that tile the think block's steps, or `None` if no reply could be read.
+
+        Raises:
+            JudgeError: if the reader broke.
+        """
+        think, _ = _blocks(steps)
+        task = SplitTask(steps.rollout.problem.text, tuple(steps.texts[k] for k in think))
+        kind: SolutionKind = "right" if steps.outcome.status == "right" else "wrong"
+        try:
+            tiling, _ = await self._ask(task, parse_split, kind=kind, rollout=steps.rollout.id)
+        except _UnreadableError:
+            return None
+        except EngineError as error:
+            raise JudgeError(f"the reader broke: {error}", item=steps.rollout.id) from error
+        return tiling.ranges
+
+    async def _right(self, steps: Steps) -> tuple[Verdict, ...]:
+        think, _ = _blocks(steps)
+        verdicts = [labelled(Label.CORRECT)] * len(steps)
+        if not think:
+            self.statistics.solution("judged")
+            return tuple(verdicts)
+        texts = tuple(steps.texts[k] for k in think)
+        problem, rollout = steps.rollout.problem.text, steps.rollout.id
+        found, calls = await self._ask(ReflectTask(problem, texts), parse_reflect, kind="right", rollout=rollout)
+        for k in think:
+            verdicts[k] = labelled(Label.CORRECT, calls=calls)
+        blames = await _together(self._blame(problem, texts[: at + 1], rollout) for at in found.errors)
+        for blame in reversed(blames):
+            for j in blame.steps:
+                reason = f"taken back at step {think[blame.reflection]}: {blame.evidence}"
+                verdicts[think[j]] = labelled(Label.INCORRECT, reason=reason, calls=(*calls, *blame.calls))
+        self.statistics.solution("judged")
+        return tuple(verdicts)
+
+    async def _wrong(self, steps: Steps) -> tuple[Verdict, ...]:
+        think, block = _blocks(steps)
+        if not steps.closed or not block:
+            self.statistics.solution("unmatchable")
+            reason = (
+                "no answer block to match" if steps.closed else "the think block was never closed: nothing to match"
+            )
+            return unknown(len(steps), reason)
+        verdicts = [labelled(Label.MATCHED)] * len(steps)
+        if think:
+            texts = tuple(steps.texts[k] for k in think)
+            task = MatchTask(steps.rollout.problem.text, texts, tuple(steps.texts[k] for k in block))
+            matches, calls = await self._ask(task, parse_match, kind="wrong", rollout=steps.rollout.id)
+            for k, matched in zip(think, matches.matched, strict=True):
+                verdicts[k] = labelled(Label.MATCHED if matched else Label.MISMATCHED, calls=calls)
+        self.statistics.solution("judged")
+        return tuple(verdicts)
+
+    async def _blame(self, problem: str, shown: tuple[str, ...], rollout: str) -> _Blame:
+        reflection = len(shown) - 1
+        if not reflection:
+            return _Blame(0, (), "", ())
+        traced, calls = await self._trace(problem, shown, rollout)
+        if traced.source is None:
+            return _Blame(reflection, (), "", calls)
+        wrong = tuple(traced.source + i for i, is_wrong in enumerate(traced.wrong) if is_wrong)
+        return _Blame(reflection, wrong, traced.evidence, calls)
+
+    async def _trace(
+        self, problem: str, shown: tuple[str, ...], rollout: str
+    ) -> tuple[TracedVerification, tuple[str, ...]]:
+        if self._settings.merged:
+            task = TraceVerifyTask(problem, shown)
+            return await self._ask(task, parse_trace_verify, kind="right", rollout=rollout)
+        trace, calls = await self._ask(TraceTask(problem, shown), parse_trace, kind="right", rollout=rollout)
+        if trace.source is None:
+            return TracedVerification(None, trace.evidence, ()), calls
+        verify = VerifyTask(problem, shown, trace.source, trace.evidence)
+        verified, more = await self._ask(verify, parse_verify, kind="right", rollout=rollout)
+        return TracedVerification(trace.source, trace.evidence, verified.wrong), (*calls, *more)
+
+    async def _ask(
+        self, task: AskedT, parse: Callable[[AskedT, str], AnswerT | Reject], *, kind: SolutionKind, rollout: str
+    ) -> tuple[AnswerT, tuple[str, ...]]:
+        calls: tuple[str, ...] = ()
+        error = ""
+        for attempt in range(self._settings.retries + 1):
+            started = monotonic()
+            try:
+                reply = await self._reader.answer(task, attempt=attempt, error=error)
+            except (EngineError, BudgetError):
+                self.statistics.end(task.name, kind, "broken")
+                raise
+            self.statistics.call(task.name, kind, reply, latency_s=monotonic() - started)
+            calls = (*calls, reply.call) if reply.call else calls
+            result = parse(task, reply.text)
+            if not isinstance(result, Reject):
+                self.statistics.end(task.name, kind, "after_retry" if attempt else "first_try")
+                return result, calls
+            rejected = RejectedReply(rollout, task.name, attempt, result, reply.text, reply.call)
+            self.statistics.reject(kind, rejected)
+            error = str(result)
+        self.statistics.end(task.name, kind, "failed")
+        raise _UnreadableError(task, self._settings.retries + 1, error, calls)
+
+
+def _blocks(steps: Steps) -> tuple[list[int], list[int]]:
+    """Indices of the think block's steps and of the answer block's steps."""
+    inside = steps.in_answer.tolist()
+    return [k for k, yes in enumerate(inside) if not yes], [k for k, yes in enumerate(inside) if yes]
+
+
+async def _together(coroutines: Iterable[Coroutine[None, None, _Blame]]) -> list[_Blame]:
+    """All results in order; if one raises, the others are cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
