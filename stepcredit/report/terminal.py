@@ -1,0 +1,121 @@
+"""The terminal view: tables and judged solutions with rich, for people who work over ssh."""
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from stepcredit.core.records import Label
+from stepcredit.report.cells import shown_rows
+from stepcredit.report.views import PieceView, ReportData, RolloutView, StepView, TableView, thoughts_of
+
+_MARKS = {
+    Label.CORRECT: ("✓", "blue"),
+    Label.INCORRECT: ("✗", "dark_orange"),
+    Label.MATCHED: ("=", "magenta"),
+    Label.MISMATCHED: ("≠", "bright_black"),
+}
+_OUTCOMES = {"right": ("✓ right", "bold blue"), "wrong": ("✗ wrong", "bold dark_orange")}
+_UNKNOWN = ("?", "bold yellow")
+
+
+def terminal_report(data: ReportData, *, limit: int | None = None) -> RenderableType:
+    """The whole report as a rich renderable.
+
+    Args:
+        data: what to show.
+        limit: show at most so many solutions; `None` shows all.
+    """
+    parts: list[RenderableType] = [Text(data.title, style="bold")]
+    if data.subtitle:
+        parts.append(Text(data.subtitle, style="dim"))
+    if data.counts:
+        parts.append(Text("  ".join(f"{name} {_grouped(value)}" for name, value in data.counts)))
+    parts += [Padding(terminal_table(table), (1, 0, 0, 0)) for table in data.tables]
+    if data.closing:
+        parts.append(Padding(Text(data.closing, style="italic"), (1, 0)))
+    shown = data.solutions if limit is None else data.solutions[:limit]
+    parts += [Padding(terminal_solution(view), (1, 0, 0, 0)) for view in shown]
+    left = len(data.solutions) - len(shown) + data.omitted
+    if left:
+        parts.append(Padding(Text(f"{left:,} more solutions", style="dim"), (1, 0, 0, 0)))
+    return Group(*parts)
+
+
+def terminal_table(table: TableView) -> Table:
+    """One table with its intervals."""
+    shown = Table(title=table.title or None, title_justify="left", caption=table.note or None, caption_justify="left")
+    for place, name in enumerate(table.columns):
+        shown.add_column(Text(name), justify="left" if place == 0 else "right")
+    for row in shown_rows(table):
+        cells = (Text("–" if cell.kind == "none" else f"{cell.text} {cell.bounds}".strip()) for cell in row)
+        shown.add_row(*cells)
+    return shown
+
+
+def terminal_solution(view: RolloutView) -> RenderableType:
+    """One solution: head, problem, then step by step with thoughts, verdicts and advantages of the first rule."""
+    label, style = _OUTCOMES.get(view.outcome, ("? unscorable", "bold yellow"))
+    facts = [view.method, "" if view.round is None else f"round {view.round}", f"{view.tokens} tokens", view.judge]
+    head = Text.assemble((label, style), f"  answer {view.answer if view.answer is not None else 'none read'}")
+    head.append(f"  reference {view.reference if view.reference is not None else 'none known'}")
+    head.append("  " + " · ".join(fact for fact in facts if fact), style="dim")
+    lines: list[RenderableType] = [head, Text(view.problem.strip(), style="bold")]
+    lines += [Text(note, style="dim") for note in (view.outcome_reason, view.note) if note]
+    return Group(*lines, _steps(view))
+
+
+def _steps(view: RolloutView) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(justify="right", style="dim", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right", style="dim", no_wrap=True)
+    peak = max((abs(a) for step in view.steps for piece in step.pieces for a in piece.advantages[:1] if a), default=0.0)
+    for thought in thoughts_of(view.steps):
+        for number in range(thought.first, thought.last):
+            grid.add_row(*_step_row(view, number, alone=thought.last - thought.first == 1, peak=peak))
+    return grid
+
+
+def _step_row(view: RolloutView, number: int, *, alone: bool, peak: float) -> tuple[Text, Text, Text, Text]:
+    step = view.steps[number]
+    mark, colour = _mark(step)
+    text = Text()
+    for piece in step.pieces:
+        text.append(piece.text, style=_shade(piece, peak=peak))
+    text.rstrip()
+    if step.reason:
+        text.append(f"\n{step.reason}", style="dim italic")
+    bar = " " if alone else "┃"
+    return Text(str(number)), Text(f"{bar}{mark}", style=colour), text, Text(_numbers(step))
+
+
+def _mark(step: StepView) -> tuple[str, str]:
+    if step.label is not None:
+        return _MARKS[step.label]
+    return _UNKNOWN if step.unknown else ("·", "dim")
+
+
+def _numbers(step: StepView) -> str:
+    parts = [] if step.score is None else [f"{step.score:.3f}"]
+    values = [piece.advantages[0] for piece in step.pieces if piece.advantages]
+    known = [value for value in values if value is not None]
+    if known:
+        low, high = min(known), max(known)
+        parts.append(f"{low:+.3f}" if low == high else f"{low:+.3f}..{high:+.3f}")
+    return "  ".join(parts)
+
+
+def _shade(piece: PieceView, *, peak: float) -> Style:
+    value = piece.advantages[0] if piece.advantages else None
+    if not value or not peak:
+        return Style()
+    red, green, blue = (43, 131, 201) if value > 0 else (224, 112, 26)
+    share = 0.2 + 0.5 * abs(value) / peak
+    return Style(bgcolor=f"rgb({int(red * share)},{int(green * share)},{int(blue * share)})", color="white")
+
+
+def _grouped(value: int | str) -> str:
+    return value if isinstance(value, str) else f"{value:,}"
