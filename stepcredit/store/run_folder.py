@@ -173,6 +173,10 @@ class RunFolder:
                              item=str(path))  # fmt: skip
         return body
 
+    def remove_checkpoint(self, name: str) -> None:
+        """Remove a checkpoint that no row needs any more; one that is not there is fine."""
+        (self.path / "checkpoints" / name).unlink(missing_ok=True)
+
     def has_checkpoint(self, name: str) -> bool:
         """True if there is a checkpoint of that name."""
         return (self.path / "checkpoints" / name).exists()

@@ -49,7 +49,7 @@ def judge_words(words: Sequence[str], *, max_steps: int = MAX_STEPS) -> tuple[st
     True
     """
     marks = ("<reflect>", "<trace>", "<match>", "<steps>", REPLY)
-    frame = ('{"reflections":[', '{"matches":[', '","verdicts":[', ']}', '{"source":null,"evidence":"')
+    frame = ('{"reflections":[', '{"matches":[', '","verdicts":[', "]}", '{"source":null,"evidence":"')
     verdicts = ('"wrong"', '"right"', ',"wrong"', ',"right"')
     indexed = [
         piece

@@ -1,0 +1,270 @@
+"""One arm of a comparison: the recipe's credit rule and judge on top of a checkpoint, walked as rounds."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from stepcredit.core.protocols import Judge
+from stepcredit.core.records import Credit, Group, Judgement, Outcome, Problem
+from stepcredit.core.seeds import derive
+from stepcredit.credit.batch import assign
+from stepcredit.credit.grpo import GrpoSettings
+from stepcredit.credit.shuffled import ShuffledSettings
+from stepcredit.credit.tp_grpo import TpGrpoSettings
+from stepcredit.engines.embedded.checkpoint import load_checkpoint
+from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.learner import LearnerSettings, TorchLearner
+from stepcredit.evaluation.policy import pass_at_k
+from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe
+from stepcredit.recipes.judges import build_judge, judge_costs
+from stepcredit.recipes.world import WorldTask
+from stepcredit.steps import thoughts
+from stepcredit.store.codec import encode
+from stepcredit.store.run_folder import RunFolder
+from stepcredit.training.parts import Measurement, Parts, RoundSettings
+from stepcredit.training.rounds import RoundRow, Watcher, run_rounds
+from stepcredit.training.sample import rollout_of
+from stepcredit.training.schedule import ProcessWeight
+
+SHOWN_GROUPS = 3
+"""Groups of each round kept for the report."""
+
+
+@final
+@dataclass(frozen=True)
+class ArmJob:
+    """What a worker needs to run one arm; picklable.
+
+    Args:
+        recipe: the whole recipe.
+        name: key of the arm in it.
+        seed: seed of the run; equal seeds ask all arms the same problems.
+        checkpoint: folder of the starting policy, which holds the trained judges too.
+        out: run folder of the arm.
+    """
+
+    recipe: DemoRecipe
+    name: str
+    seed: int
+    checkpoint: Path
+    out: Path
+
+    @property
+    def arm(self) -> ArmPart:
+        """The arm's part of the recipe."""
+        return self.recipe.arms[self.name]
+
+
+@final
+@dataclass(frozen=True)
+class ArmResult:
+    """What one run of an arm gave.
+
+    Args:
+        name: key of the arm.
+        seed: seed of the run.
+        rows: per-round table, the row before training first.
+        final_right: [P] right or wrong on the final problems, one attempt each.
+        pass_at_8: [P] 1 if any of eight attempts was right, on the pass problems.
+        final_figures: behaviour on the final problems.
+        judge_tokens: tokens read and written by the judge in this run.
+        judge_calls: calls of the judge in this run.
+        parse: parse statistics of the intrinsic judge by task, empty for other judges.
+        seconds: wall time of the run.
+        cpu_seconds: process CPU time of the run.
+    """
+
+    name: str
+    seed: int
+    rows: tuple[RoundRow, ...]
+    final_right: tuple[bool, ...]
+    pass_at_8: tuple[float, ...]
+    final_figures: Mapping[str, float]
+    judge_tokens: int
+    judge_calls: int
+    parse: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+def run_arm(job: ArmJob, on_row: Callable[[RoundRow], None] = lambda _row: None) -> ArmResult:
+    """Run one arm to its end, or go on where its folder stands.
+
+    Args:
+        job: what to run.
+        on_row: told of every finished round.
+    """
+    return asyncio.run(_run_arm(job, on_row))
+
+
+async def _run_arm(job: ArmJob, on_row: Callable[[RoundRow], None]) -> ArmResult:
+    wall, cpu = time.monotonic(), time.process_time()
+    task = WorldTask(job.recipe.world)
+    policy = load_checkpoint(job.checkpoint)
+    settings = _round_settings(job, task)
+    with RunFolder.create_or_open(job.out, _manifest(job, task)) as folder:
+        async with EmbeddedSampler(policy) as sampler:
+            judge = await build_judge(job.arm, job.checkpoint, folder, seed=job.seed)
+            parts = _parts(job, task, policy, sampler=sampler, judge=judge.judge)
+            shown = _Shown(folder)
+            watcher = Watcher(on_row=on_row, on_credit=shown.keep)
+            rows = await run_rounds(parts, settings, folder, watcher=watcher)
+            final = await _outcomes(parts, _final_problems(job, task), attempts=1)
+            passes = await _outcomes(parts, _pass_problems(job, task), attempts=8)
+            await judge.aclose()
+        right = np.array([o.status == "right" for o in passes]).reshape(-1, 8)
+        tokens, calls = judge_costs(judge)
+        return ArmResult(
+            name=job.name,
+            seed=job.seed,
+            rows=tuple(rows),
+            final_right=tuple(outcome.status == "right" for outcome in final),
+            pass_at_8=tuple(pass_at_k(right, 8).tolist()),
+            final_figures=_figures(task, final),
+            judge_tokens=tokens,
+            judge_calls=calls,
+            parse=judge.parse_table(),
+            seconds=time.monotonic() - wall,
+            cpu_seconds=time.process_time() - cpu,
+        )
+
+
+def _manifest(job: ArmJob, task: WorldTask) -> dict[str, Any]:
+    return {
+        "arm": job.name,
+        "seed": job.seed,
+        "recipe": job.recipe.model_dump(mode="json", exclude={"arms"}),
+        "settings": job.arm.model_dump(mode="json"),
+        "tokenizer": task.tokenizer.fingerprint,
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: Judge | None) -> Parts:
+    part = job.recipe.learner
+    learner = TorchLearner(
+        policy,
+        LearnerSettings(
+            learning_rate=job.arm.learning_rate or part.learning_rate,
+            eps_low=part.eps_low,
+            eps_high=part.eps_high,
+            token_budget=part.token_budget,
+        ),
+    )
+    parts: Parts
+    curve = task.problems(job.recipe.measure.problems, seed=derive(0, "curve"))
+
+    async def measure() -> Measurement:
+        outcomes = await _outcomes(parts, curve, attempts=1)
+        return Measurement(sum(o.status == "right" for o in outcomes) / len(outcomes), _figures(task, outcomes))
+
+    parts = Parts(
+        tasks=task,
+        tokenizer=task.tokenizer,
+        sampler=sampler,
+        checker=task.checker,
+        splitter=task.splitter,
+        judge=judge,
+        credit=ArmCredit(job.arm, job.seed),
+        learner=learner,
+        sync=lambda: sampler.load_weights(policy.state_dict()),
+        measure=measure,
+    )
+    return parts
+
+
+@final
+@dataclass(frozen=True)
+class ArmCredit:
+    """The arm's credit rule over a round: thoughts where the rule wants them, the control where the arm says so."""
+
+    arm: ArmPart
+    seed: int
+
+    def __call__(
+        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
+    ) -> list[Credit]:
+        """Credits of the round, one a rollout, in group order."""
+        arm = self.arm
+        if arm.rule == "grpo":
+            cuts = [judgement.steps for judgement in judgements]
+            return list(assign(groups, cuts, rule="grpo", settings=GrpoSettings(), keep="nonzero_advantage")[0])
+        settings = TpGrpoSettings(
+            process_weight=process_weight,
+            alpha=arm.alpha,
+            scale=arm.scale,
+            sides=arm.sides,
+            incorrect_relief=arm.incorrect_relief,
+            unit=arm.unit,
+            on_unknown=arm.on_unknown,
+        )
+        control = ShuffledSettings(derive(self.seed, "shuffled", round_index)) if arm.shuffled else None
+        cuts = [thoughts(j) if arm.unit == "thought" else j for j in judgements]
+        return list(assign(groups, cuts, rule="tp_grpo", settings=settings, keep=arm.keep, control=control)[0])
+
+
+@final
+@dataclass(frozen=True)
+class _Shown:
+    """Keeps a few credited groups of every round in the ledger, for the report."""
+
+    folder: RunFolder
+
+    def keep(self, round_index: int, credited: Sequence[Credit]) -> None:
+        """Record the credits of the first groups of a round."""
+        names = list(dict.fromkeys(credit.steps.rollout.group for credit in credited))[:SHOWN_GROUPS]
+        for credit in credited:
+            if credit.steps.rollout.group in names:
+                key = f"{round_index}/{credit.steps.rollout.id}"
+                self.folder.ledger.put("shown", key, encode(credit))
+        self.folder.ledger.flush()
+
+
+def _round_settings(job: ArmJob, task: WorldTask) -> RoundSettings:
+    part = job.recipe.rounds
+    return RoundSettings(
+        sampling=task.sampling(),
+        rounds=part.rounds,
+        problems=part.problems,
+        group_size=part.group_size,
+        rollouts_per_update=part.rollouts_per_update,
+        passes=part.passes,
+        process_weight=ProcessWeight(job.arm.process_weight),
+        seed=job.seed,
+    )
+
+
+def _final_problems(job: ArmJob, task: WorldTask) -> tuple[Problem, ...]:
+    return task.problems(job.recipe.measure.final_problems, seed=derive(0, "final"))
+
+
+def _pass_problems(job: ArmJob, task: WorldTask) -> tuple[Problem, ...]:
+    return task.problems(job.recipe.measure.pass_problems, seed=derive(0, "pass"))
+
+
+async def _outcomes(parts: Parts, problems: Sequence[Problem], *, attempts: int) -> list[Outcome]:
+    """Fresh attempts at held-out problems; the same seeds for every arm and round."""
+    sampling = parts.tasks.sampling() if isinstance(parts.tasks, WorldTask) else None
+    if sampling is None:
+        raise TypeError("arms run on embedded worlds")
+
+    async def one(place: int, attempt: int) -> Outcome:
+        problem = problems[place]
+        prompt_ids = parts.tokenizer.encode(problem.text)
+        seed = derive(0, "held-out", problem.id, attempt)
+        completion = await parts.sampler.sample(prompt_ids, sampling, seed=seed)
+        rollout = rollout_of(completion, parts, problem=problem, group=f"m{place}", sample=attempt)
+        return await parts.checker.check(rollout)
+
+    return list(await asyncio.gather(*(one(p, a) for p in range(len(problems)) for a in range(attempts))))
+
+
+def _figures(task: WorldTask, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    found = asdict(task.statistics(outcomes))
+    return {name: float(value) for name, value in found.items() if value is not None and name != "accuracy"}

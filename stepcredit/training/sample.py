@@ -1,0 +1,93 @@
+"""Stage 1 of a round: the newest policy writes a group of rollouts for each problem; every rollout is kept at once."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from stepcredit.core.digests import digest
+from stepcredit.core.protocols import Completion
+from stepcredit.core.records import Problem, Rollout
+from stepcredit.core.seeds import derive
+from stepcredit.steps.alignment import align
+from stepcredit.store.codec import decode, encode
+from stepcredit.store.run_folder import RunFolder
+from stepcredit.training.parts import Parts, RoundSettings
+
+STAGE = "rollout"
+
+
+@final
+@dataclass(frozen=True)
+class _Request:
+    problem: Problem
+    group: str
+    sample: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.group}-s{self.sample}"
+
+
+async def sample_round(parts: Parts, settings: RoundSettings, folder: RunFolder, *, round_index: int) -> list[Rollout]:
+    """Rollouts of one round, in the order problem > sample.
+
+    Rollouts recorded by an earlier, interrupted attempt are reused, never resampled.
+
+    Raises:
+        EngineError: if the sampler failed; what was written stays recorded.
+
+    Source: tp_grpo.md 1.8 stage 1. Differs: none.
+    """
+    problems = parts.tasks.problems(settings.problems, seed=derive(settings.seed, "problems", round_index))
+    requests = [
+        _Request(problem, f"r{round_index}-p{place}", sample)
+        for place, problem in enumerate(problems)
+        for sample in range(settings.group_size)
+    ]
+    recorded = {key: payload for key, payload in folder.ledger.items(STAGE) if key.startswith(f"r{round_index}-")}
+    tasks: list[asyncio.Task[Rollout]] = []
+    async with asyncio.TaskGroup() as group:
+        for request in requests:
+            payload = recorded.get(request.id)
+            tasks.append(group.create_task(_sample_one(parts, settings, folder, request=request, payload=payload)))
+    folder.ledger.flush()
+    return [task.result() for task in tasks]
+
+
+async def _sample_one(
+    parts: Parts, settings: RoundSettings, folder: RunFolder, *, request: _Request, payload: Mapping[str, Any] | None
+) -> Rollout:
+    if payload is not None:
+        return decode(payload)
+    prompt_ids = parts.tokenizer.encode(request.problem.text)
+    seed = derive(settings.seed, "sample", request.group, request.sample, request.problem.id)
+    completion = await parts.sampler.sample(prompt_ids, settings.sampling, seed=seed)
+    rollout = rollout_of(completion, parts, problem=request.problem, group=request.group, sample=request.sample)
+    folder.ledger.put(STAGE, request.id, encode(rollout))
+    return rollout
+
+
+def rollout_of(completion: Completion, parts: Parts, *, problem: Problem, group: str, sample: int) -> Rollout:
+    """A completion as a Rollout: text and character starts come from the sampled ids, never from re-encoding."""
+    text, char_starts = align(completion.ids, parts.tokenizer)
+    return Rollout(
+        id=f"{group}-s{sample}",
+        problem=problem,
+        group=group,
+        sample=sample,
+        text=text,
+        prompt_ids=parts.tokenizer.encode(problem.text),
+        completion_ids=completion.ids,
+        char_starts=char_starts,
+        sampler_logprobs=completion.logprobs,
+        finish=completion.finish,
+        policy=completion.policy,
+    )
+
+
+def round_digest(rollouts: list[Rollout]) -> str:
+    """Digest of a round's tokens: equal digests mean equal training data."""
+    return digest([(r.id, np.asarray(r.completion_ids)) for r in rollouts])
