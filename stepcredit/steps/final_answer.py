@@ -4,16 +4,19 @@ import re
 
 from stepcredit.steps.sentences import sentence_starts
 
-_MARK = re.compile(
-    r"\\(?:boxed|fbox)\s*\{(?!\s*\})"
-    r"|\banswer\b[^.\n]{0,80}?(?:\bis\b|\bare\b|\bbe\b|=|:)"
-    r"|\bis\s+(?:indeed\s+)?(?:the|my|our)\s+(?:final\s+|correct\s+)?answer\b"
-    r"|\bfinal\s+answer\b"
-    r"|^[ \t>*#]*A:|^####",
+_STATED = re.compile(
+    r"\\(?:boxed|fbox)\s*\{(?!\s*\})|\bfinal\s+answer\b|^[ \t>*#]*A:|^[ \t>*#]*answer:|^####",
     re.IGNORECASE | re.MULTILINE,
+)
+_SAID = re.compile(
+    r"\banswer\b[^.\n]{0,80}?(?:\bis\b|\bare\b|\bbe\b|=|:)"
+    r"|\b(?:is|that[’']s)\s+(?:indeed\s+)?(?:the|my|our)\s+(?:final\s+|correct\s+)?answer\b"
+    r"|答案(?:是|为|：)",
+    re.IGNORECASE,
 )
 _CONCLUSION = re.compile(r"[>*#\s]*(?:therefore|thus|hence|so|consequently|in conclusion)\b", re.IGNORECASE)
 _HEADING = re.compile(r"[>*#\s]*(?:the\s+)?(?:final\s+)?answer[:*#.\s]*\Z", re.IGNORECASE)
+_CONFIRMS = re.compile(r"[^.\n]{0,40}\bthat(?:[’']s| is)[^.\n\d]{0,30}\banswer\b[^\d]{0,40}\Z", re.IGNORECASE)
 _DISPLAY = re.compile(r"\s*(?:\\\[|\\\(|\$|\\boxed)")
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n(?:[^\S\n]*\n)*")
 _LINE = re.compile(r"\n")
@@ -28,10 +31,11 @@ LONGEST = 600
 def final_answer(text: str) -> int | None:
     r"""Start of the ending that states the final answer.
 
-    The last paragraph with a filled `\boxed{}`, `answer is`, `Final Answer`, `A:` or `####`, and what follows it; if
-    there is none, a last paragraph that opens with `Therefore`, `Thus`, `So` ... and ends like a sentence. Where the
-    paragraph is the whole text, or longer than `LONGEST`, its line or else its sentence. A heading `Final Answer` and
-    a line that introduces the formula with a colon belong to the ending.
+    The last paragraph with a filled `\boxed{}`, `Final Answer`, `A:`, `Answer:` or `####`, and what follows it. In a
+    text that ends like a sentence also one that says `the answer is` or the like, or, failing all these, a last
+    paragraph that opens with `Therefore`, `Thus`, `So` ... Where the paragraph is the whole text, or longer than
+    `LONGEST`, its line or else its sentence. A paragraph before that announces it (a heading `Final Answer`, a colon
+    before a formula) or that it only confirms (`I think that's the answer.`) belongs to the ending.
 
     Args:
         text: a completion without think markers.
@@ -62,23 +66,24 @@ def final_answer(text: str) -> int | None:
 
 
 def _last_mark(text: str, end: int, starts: list[int]) -> int | None:
-    marks = [match.start() for match in _MARK.finditer(text, 0, end)]
-    if not marks:
-        last = starts[-1]
-        finished = text[end - 1 : end] in tuple(".!?)]}$*")
-        return last if end and finished and _CONCLUSION.match(text, last) else None
-    after = next((start for start in starts if start > marks[-1]), end)
-    return None if end - after > TRAIL else marks[-1]
+    finished = text[end - 1 : end] in tuple(".!?)]}$*。！？") if end else False
+    patterns = (_STATED, _SAID) if finished else (_STATED,)
+    marks = [match.start() for pattern in patterns for match in pattern.finditer(text, 0, end)]
+    if marks:
+        after = next((start for start in starts if start > max(marks)), end)
+        if end - after <= TRAIL:
+            return max(marks)
+    return starts[-1] if finished and _CONCLUSION.match(text, starts[-1]) else None
 
 
 def _with_lead(text: str, start: int, starts: list[int]) -> int:
-    """Start of the paragraph before, if it announces the one at `start`."""
+    """Start of the paragraph before, if it announces the one at `start` or holds what that one only confirms."""
     earlier = [s for s in starts if s < start]
     if not earlier:
         return start
     before = text[earlier[-1] : start].strip()
     announced = _HEADING.match(before) or (before.endswith(":") and _DISPLAY.match(text, start))
-    return earlier[-1] if announced and len(before) <= LONGEST else start
+    return earlier[-1] if (announced or _CONFIRMS.match(text, start)) and len(before) <= LONGEST else start
 
 
 def _starts(separator: re.Pattern[str], text: str, end: int) -> list[int]:

@@ -39,11 +39,9 @@ def sentence_starts(text: str) -> list[int]:
     ['So $x = 3. 5$.', ' Then y = 2.5, i.e. Five.', ' Done']
     """
     ranges = formulas(text)
-    firsts = [first for first, _ in ranges]
     starts: list[int] = []
     for match in _END.finditer(text):
-        inside = bisect_right(firsts, match.start()) - 1
-        if inside >= 0 and match.start() < ranges[inside][1]:
+        if in_formula(ranges, match.start()):
             continue
         cut = _cut(text, match)
         if cut is not None and cut < len(text) and (not starts or cut > starts[-1]):
@@ -77,6 +75,16 @@ def formulas(text: str) -> list[tuple[int, int]]:
         elif kind in ("open", "toggle") and (opener in ("", "$") or opener == word) and _may_open(text, match, word):
             opener, start = word, match.start()
     return found
+
+
+def in_formula(ranges: list[tuple[int, int]], at: int) -> bool:
+    """True if character `at` lies in one of the rising ranges that `formulas` gave.
+
+    >>> in_formula([(12, 17)], 16), in_formula([(12, 17)], 17)
+    (True, False)
+    """
+    index = bisect_right(ranges, at, key=lambda span: span[0]) - 1
+    return index >= 0 and at < ranges[index][1]
 
 
 def _kind(match: re.Match[str], text: str) -> tuple[str, str]:
