@@ -1,0 +1,39 @@
+"""Doubles for users' tests: one scripted implementation of every protocol in `core`, and a faulty inference server.
+
+Nothing here needs a model, a network or torch. The tabular sampler and learner are real: they learn, in numpy.
+"""
+
+from stepcredit.testing.faults import Fault, random_faults
+from stepcredit.testing.parts import (
+    ScriptedChecker,
+    ScriptedGroupJudge,
+    ScriptedJudge,
+    ScriptedSplitter,
+    ScriptedTasks,
+    ScriptedTrainedJudge,
+)
+from stepcredit.testing.scripted_answers import Manners
+from stepcredit.testing.scripted_chat import ScriptedChat
+from stepcredit.testing.scripted_server import Asked, ScriptedServer
+from stepcredit.testing.scripted_tokenizer import ScriptedTokenizer
+from stepcredit.testing.tabular import ScriptedLearner, ScriptedSampler, ScriptedScorer, TabularPolicy
+
+__all__ = [
+    "Asked",
+    "Fault",
+    "Manners",
+    "ScriptedChat",
+    "ScriptedChecker",
+    "ScriptedGroupJudge",
+    "ScriptedJudge",
+    "ScriptedLearner",
+    "ScriptedSampler",
+    "ScriptedScorer",
+    "ScriptedServer",
+    "ScriptedSplitter",
+    "ScriptedTasks",
+    "ScriptedTokenizer",
+    "ScriptedTrainedJudge",
+    "TabularPolicy",
+    "random_faults",
+]
