@@ -5,6 +5,7 @@ Everything here is float64 inside and out; rules return float32. NaN is unknown:
 stays NaN in the place that it had. No loop runs over tokens, steps or rollouts.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -110,7 +111,7 @@ def whiten(
         epsilon: added to the standard deviation.
 
     Returns:
-        [T] whitened values; 0 everywhere if they have no spread.
+        [T] whitened values; 0 if they have no spread, NaN if fewer than two are known.
 
     Source: credit.md 2.1 to 2.3 (VinePPO, PURE and PRIME whiten last). Differs: none.
 
@@ -119,9 +120,16 @@ def whiten(
     """
     counts = np.ones(len(values), np.bool_) if mask is None else mask
     _check_length(counts, len(values), "mask")
-    chosen = np.where(counts, values, np.nan)
-    white = _standardised(chosen, np.zeros(len(values), np.int64), 1, std=std, epsilon=epsilon)
-    return np.where(counts, white, 0.0)
+    known = counts & ~np.isnan(values)
+    size = np.count_nonzero(known)
+    if size < 2:
+        return np.where(counts, np.nan, 0.0)
+    centred = np.where(known, values, 0.0).astype(np.float64)
+    centred -= centred.sum() / size
+    centred[~known] = 0.0
+    deviation = math.sqrt(np.square(centred).sum() / (size - (std == "sample")))
+    scaled = centred * 0.0 if deviation < FLAT else centred / (1.0 if std == "none" else deviation + epsilon)
+    return np.where(counts & ~known, np.nan, scaled)
 
 
 def spread(values: Float[np.ndarray, " n"], layout: Layout, *, site: Site = "step") -> Float[np.ndarray, " T"]:
@@ -143,9 +151,9 @@ def spread(values: Float[np.ndarray, " n"], layout: Layout, *, site: Site = "ste
     >>> spread(np.array([0.5, -1.0]), Layout(np.array([0, 0, 1]), np.array([0, 0]), np.zeros(1)))
     array([ 0.5,  0.5, -1. ])
     """
-    owner, size = _owner(layout, site)
-    _check_length(values, size, f"values a {site}")
-    return values[owner]
+    sizes = _tokens_of(layout, site)
+    _check_length(values, len(sizes), f"values a {site}")
+    return np.repeat(values, sizes)
 
 
 def sum_by_step(
@@ -354,13 +362,11 @@ def _centred(
     return np.where((count < 2)[owner], np.nan, values - mean[owner]), count
 
 
-def _owner(layout: Layout, site: Site) -> tuple[Int[np.ndarray, " T"], int]:
-    """[T] the step or rollout of each token, and how many there are."""
-    if site == "step":
-        return layout.step_of_token, layout.steps
-    if site == "rollout":
-        return layout.rollout_of_token, layout.rollouts
-    raise CreditError(f"only steps and rollouts spread to tokens, got {site!r}")
+def _tokens_of(layout: Layout, site: Site) -> Int[np.ndarray, " n"]:
+    """[S] or [N] tokens of each step or rollout; they stand side by side, so that spreading is repeating."""
+    if site == "token":
+        raise CreditError(f"only steps and rollouts spread to tokens, got {site!r}")
+    return layout.tokens_of_step if site == "step" else layout.tokens_of_rollout
 
 
 def _left_in_rollout(layout: Layout, site: Site) -> Int[np.ndarray, " n"]:

@@ -61,7 +61,7 @@ class CreditSummary:
 @final
 @dataclass(frozen=True)
 class _Batch:
-    """Records of a batch in the order of its Layout: rollouts by sample, groups as given, less those that all failed."""
+    """Records of a batch in the order of its Layout; `groups` are those given, less the ones that failed altogether."""
 
     given: tuple[Group, ...]
     groups: tuple[Group, ...]
@@ -109,8 +109,8 @@ def assign(
 
     Raises:
         UsageError: for an unknown rule or keep rule, or settings of another rule.
-        CreditError: if a group comes twice, a cut comes twice, belongs to none of the groups or disagrees with its group
-            on the outcome, units are mixed, a rollout is a continuation, or the rule needs verdicts and none is given.
+        CreditError: if a group or a cut comes twice, a cut belongs to none of the groups or disagrees on the outcome,
+            units are mixed, a rollout is a continuation, or the rule needs verdicts and none is given.
 
     Source: tp_grpo.md 1.8; DESIGN.md 3. Differs: none.
     """
@@ -139,10 +139,10 @@ def _batch_of(groups: Sequence[Group], cuts: Sequence[Judgement | Steps]) -> _Ba
     _check_groups(groups, outcomes)
     given = _by_rollout(cuts, {outcome.rollout.id: outcome for outcome in outcomes})
     units = {_steps(cut).unit for cut in cuts}
-    unit = units.pop() if len(units) == 1 else "whole"
-    if units:
-        got = ", ".join(sorted({unit, *units}))
+    if len(units) > 1:
+        got = ", ".join(sorted(units))
         raise CreditError(f"one batch is credited in one unit, got {got}; leave out the rollouts that were not judged")
+    unit = units.pop() if units else "whole"
     steps = tuple(_steps(given[o.rollout.id]) if o.rollout.id in given else _in_one_piece(o, unit) for o in outcomes)
     judged = [given.get(outcome.rollout.id) for outcome in outcomes]
     judgements = tuple(cut if isinstance(cut, Judgement) else None for cut in judged)

@@ -85,4 +85,8 @@ def keep_rollouts(
 
 def _any_token(layout: Layout, found: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " N"]:
     """[N] True for rollouts of which any token was found."""
-    return np.bincount(layout.rollout_of_token, weights=found, minlength=layout.rollouts) > 0
+    out = np.zeros(layout.rollouts, np.bool_)
+    filled = layout.tokens_of_rollout > 0
+    if filled.any():
+        out[filled] = np.logical_or.reduceat(found, layout.token_starts[:-1][filled])
+    return out

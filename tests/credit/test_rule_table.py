@@ -1,0 +1,57 @@
+"""The table of credit rules, and rules of other packages."""
+
+from pathlib import Path
+
+import pytest
+
+from stepcredit.core.errors import UsageError
+from stepcredit.credit import RULES, Need, all_rules, rule_named
+from stepcredit.credit.tp_grpo import TpGrpoSettings
+
+
+def install(folder: Path, line: str, module: str = "") -> None:
+    """A package with one entry point, as pip would leave it."""
+    info = folder / "other_rules-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-rules\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[stepcredit.credit]\n{line}\n")
+    (folder / "other_rules.py").write_text(module)
+
+
+def test_an_unknown_rule_names_the_nearest():
+    with pytest.raises(UsageError, match="credit rule 'tpgrpo' is unknown; did you mean 'tp_grpo'"):
+        rule_named("tpgrpo")
+
+
+def test_the_table_says_what_rules_read():
+    assert rule_named("grpo").needs == (Need.OUTCOME,)
+    assert not rule_named("grpo").reads_verdicts(rule_named("grpo").settings())
+    rule = rule_named("tp_grpo")
+    assert rule.reads_verdicts(TpGrpoSettings())
+    assert not rule.reads_verdicts(TpGrpoSettings(process_weight=0.0))
+    assert (rule.unit_for(TpGrpoSettings()), rule.unit_for(TpGrpoSettings(unit="step"))) == ("thought", "step")
+    assert rule_named("grpo_ps").unit_for(rule_named("grpo_ps").settings()) == "step"
+
+
+def test_a_package_adds_a_rule(tmp_path, monkeypatch):
+    module = "from stepcredit.credit import RULES\nrule = RULES['grpo']\n"
+    install(tmp_path, "twin_of_grpo = other_rules:rule", module)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert rule_named("twin_of_grpo") is RULES["grpo"]
+    assert "twin_of_grpo" not in RULES
+
+
+def test_a_package_may_not_take_a_name_that_is_taken(tmp_path, monkeypatch):
+    install(tmp_path, "grpo = other_rules:rule")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for ask in (all_rules, lambda: rule_named("grpo")):
+        with pytest.raises(UsageError, match="grpo = other_rules:rule: the name is taken"):
+            ask()
+
+
+def test_a_package_must_bring_a_rule(tmp_path, monkeypatch):
+    install(tmp_path, "odd = other_rules:thing", "thing = 3\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "other_rules", raising=False)
+    with pytest.raises(UsageError, match=r"odd = other_rules:thing: got int, wanted a stepcredit\.credit\.Rule"):
+        all_rules()
