@@ -175,7 +175,8 @@ def sum_by_step(
     array([3., 4.])
     """
     _check_length(values, layout.tokens, "values")
-    return np.bincount(layout.step_of_token, weights=_counted(values, mask), minlength=layout.steps)
+    sums = np.bincount(layout.step_of_token, weights=_counted(values, mask), minlength=layout.steps)
+    return sums.astype(np.float64, copy=False)  # an empty bincount is of integers, weights or not
 
 
 def to_go(

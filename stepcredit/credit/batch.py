@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 
 from stepcredit.core.columns import flags_of, layout_of, rewards_of, scores_of
 from stepcredit.core.errors import CreditError, UsageError
@@ -72,10 +72,9 @@ class _Batch:
     rewards: Float64[np.ndarray, " N"]
 
     @property
-    def scorable(self) -> Float64[np.ndarray, " M"]:
+    def scorable(self) -> Int64[np.ndarray, " M"]:
         """[groups] number of rollouts with a reward."""
-        known = ~np.isnan(self.rewards)
-        return np.bincount(self.layout.group_of_rollout, weights=known, minlength=len(self.groups))
+        return np.bincount(self.layout.group_of_rollout[~np.isnan(self.rewards)], minlength=len(self.groups))
 
 
 def assign(
