@@ -38,6 +38,11 @@ def shown_rows(table: TableView) -> tuple[tuple[ShownCell, ...], ...]:
     )
 
 
+def is_text(table: TableView, *, column: int) -> bool:
+    """True if a column holds words only: those stand on the left, numbers on the right."""
+    return column == 0 or all(isinstance(row[column], str) for row in table.rows)
+
+
 def shown_cell(cell: Cell, *, low: float, high: float) -> ShownCell:
     """One cell as text; `low` and `high` are the ends of its column's scale.
 

@@ -8,10 +8,10 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from stepcredit.report.cells import shown_rows
+from stepcredit.report.cells import is_text, shown_rows
 from stepcredit.report.payload import chunks_of, index_of, script_json
 from stepcredit.report.plots import can_plot, plot_svg
-from stepcredit.report.views import ReportData
+from stepcredit.report.views import ReportData, TableView
 
 _SCRIPTS = ("data.js", "list.js", "solution.js", "main.js")
 
@@ -35,7 +35,7 @@ def write_report(data: ReportData) -> str:
         .render(
             data=data,
             version=package_version(),
-            tables=[(table, shown_rows(table)) for table in data.tables],
+            tables=[(table, _heads(table), shown_rows(table)) for table in data.tables],
             drawings=[(plot.title, _ours(plot_svg(plot, name=f"plot{place}"))) for place, plot in enumerate(plots)],
             css=_ours(_text("page.css")),
             script=_ours("\n".join(_text(name) for name in _SCRIPTS)),
@@ -51,6 +51,11 @@ def package_version() -> str:
         return installed_version("stepcredit")
     except PackageNotFoundError:
         return "(source tree)"
+
+
+def _heads(table: TableView) -> list[tuple[str, str]]:
+    """Head and class of each column."""
+    return [(name, "words" if is_text(table, column=place) else "") for place, name in enumerate(table.columns)]
 
 
 def _ours(text: str) -> Markup:

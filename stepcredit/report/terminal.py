@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stepcredit.core.records import Label
-from stepcredit.report.cells import shown_rows
+from stepcredit.report.cells import is_text, shown_rows
 from stepcredit.report.views import PieceView, ReportData, RolloutView, StepView, TableView, thoughts_of
 
 _MARKS = {
@@ -47,7 +47,7 @@ def terminal_table(table: TableView) -> Table:
     """One table with its intervals."""
     shown = Table(title=table.title or None, title_justify="left", caption=table.note or None, caption_justify="left")
     for place, name in enumerate(table.columns):
-        shown.add_column(Text(name), justify="left" if place == 0 else "right")
+        shown.add_column(Text(name), justify="left" if is_text(table, column=place) else "right")
     for row in shown_rows(table):
         cells = (Text("–" if cell.kind == "none" else f"{cell.text} {cell.bounds}".strip()) for cell in row)
         shown.add_row(*cells)

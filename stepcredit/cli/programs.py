@@ -1,0 +1,135 @@
+"""Verbs that walk the path: demo, judge, run."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stepcredit.cli.options import OutOption, SetOption, folder_for, tell
+from stepcredit.core.errors import UsageError
+
+
+class Preset(StrEnum):
+    """How much the demo does."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+class FileJudge(StrEnum):
+    """Judges that need no training."""
+
+    MARKERS = "markers"
+    CRITIC = "critic"
+
+
+class Stage(StrEnum):
+    """Stages of the path on recorded solutions, in order."""
+
+    CHECK = "check"
+    SPLIT = "split"
+    JUDGE = "judge"
+    CREDIT = "credit"
+
+
+class GroupBy(StrEnum):
+    """What makes recorded solutions comparable."""
+
+    PROBLEM_AND_MODEL = "problem-and-model"
+    PROBLEM = "problem"
+
+
+def demo(
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds; intervals are over them.")] = 1,
+    preset: Annotated[
+        Preset, typer.Option(help="quick fits a laptop's minutes, full is for intervals.")
+    ] = Preset.QUICK,
+    out: OutOption = None,
+    exhibit: Annotated[bool, typer.Option("--exhibit", help="Also train the arm that hacks its reward.")] = False,
+    settings: SetOption = None,
+) -> None:
+    """Train a small policy with TP-GRPO and with GRPO, and compare them.
+
+    A real policy, real judges (process reward models, step verifiers) and real updates, on a task that learns on a
+    laptop CPU. Writes report.html, summary.json and metrics.jsonl.
+    """
+    from stepcredit.recipes.extras import require_extra  # noqa: PLC0415
+
+    require_extra("train", job="stepcredit demo")
+    from stepcredit.cli.screen import watched  # noqa: PLC0415
+    from stepcredit.recipes.demo import DemoSettings, run_demo  # noqa: PLC0415
+
+    run = Path("runs/demo") if out is None else out
+    chosen = DemoSettings(seeds=seeds, preset=preset.value, out=run, exhibit=exhibit, overrides=tuple(settings or ()))
+    with watched() as progress:
+        run_demo(chosen, progress)
+    tell(run)
+
+
+def judge(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="JSONL or JSONL.gz: problem, answer or gold, completion or response.")
+    ],
+    judge: Annotated[
+        FileJudge, typer.Option(help="markers needs no model; critic asks a chat server.")
+    ] = FileJudge.MARKERS,
+    server: Annotated[str | None, typer.Option(help="Address of an OpenAI-style server, for critic.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model on that server.")] = None,
+    out: OutOption = None,
+) -> None:
+    """Judge every step of your own solutions (step-level verification, process reward).
+
+    Takes reasoning traces of any model: checks the final answer, cuts the text into steps, gives each step a verdict.
+    The judge is what others call a verifier, a grader or a process reward model (PRM).
+    """
+    from stepcredit.cli.screen import watched  # noqa: PLC0415
+    from stepcredit.recipes.judge_file import judge_file  # noqa: PLC0415
+
+    if judge is FileJudge.CRITIC and server is None:
+        raise UsageError(
+            "--judge critic asks a model: give --server URL (any OpenAI-style chat server) and --model NAME"
+        )
+    run = folder_for(file, verb="judge", out=out)
+    with watched() as progress:
+        judge_file(file, out=run, judge=judge.value, server=server, model=model, progress=progress)
+    tell(run)
+
+
+def run(
+    file: Annotated[Path, typer.Option("--input", help="JSONL or JSONL.gz of recorded solutions (reasoning traces).")],
+    judge: Annotated[FileJudge, typer.Option(help="Who gives the verdicts on steps.")] = FileJudge.MARKERS,
+    credit: Annotated[str, typer.Option(help="Credit rule: grpo, grpo_ps or tp_grpo.")] = "tp_grpo",
+    until: Annotated[Stage, typer.Option(help="Last stage to walk.")] = Stage.CREDIT,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder or file of tokenizer.json, for token credit.")] = None,
+    out: OutOption = None,
+    group_by: Annotated[
+        GroupBy, typer.Option(help="Which solutions are compared with one another.")
+    ] = GroupBy.PROBLEM_AND_MODEL,
+    server: Annotated[str | None, typer.Option(help="Address of an OpenAI-style server, for critic.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model on that server.")] = None,
+    settings: SetOption = None,
+) -> None:
+    """Take recorded solutions along the path: check, split, judge, thoughts, credit for every token.
+
+    Recorded text is tokenised again, so its credit can be looked at and exported, but never trained on.
+    """
+    from stepcredit.cli.screen import watched  # noqa: PLC0415
+    from stepcredit.recipes.recorded import run_recorded  # noqa: PLC0415
+
+    walked = folder_for(file, verb="run", out=out)
+    with watched() as progress:
+        run_recorded(
+            file,
+            out=walked,
+            judge=judge.value,
+            credit=credit,
+            until=until.value,
+            tokenizer=tokenizer,
+            group_by=group_by.value,
+            server=server,
+            model=model,
+            overrides=tuple(settings or ()),
+            progress=progress,
+        )
+    tell(walked)
