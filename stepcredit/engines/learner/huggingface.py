@@ -62,7 +62,7 @@ class HuggingFacePacked:
         except ValueError as error:
             raise EngineError(f"{type(module).__name__} takes no attention implementation from outside") from error
         if gradient_checkpointing:
-            module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            _checkpoint_layers(self.module)
         _check(self)
 
     def hidden(
@@ -91,6 +91,12 @@ class HuggingFacePacked:
 def _register() -> None:
     AttentionInterface.register(_NAME, _attention)
     AttentionMaskInterface.register(_NAME, _mask)
+
+
+def _checkpoint_layers(module: Any) -> None:
+    current = getattr(module, "activation_checkpointing_enable", None)
+    enable = current if current is not None else module.gradient_checkpointing_enable  # transformers before 5.23
+    enable({"use_reentrant": False})
 
 
 def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
