@@ -9,6 +9,7 @@ from stepcredit.steps.final_answer import final_answer
 
 _SPECIAL = r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<eos>|</s>"
 _TAIL = 80
+_LINE_ENDS = re.compile(r"[^\S\n]*\n(?:[^\S\n]*\n)*")
 
 
 @final
@@ -20,7 +21,8 @@ class Blocks:
         form: name of the format: `r1`, `s1`, `skyt1`, `world` or `none`.
         think: range of the think block's text, without markers and outer white space.
         answer: range of the answer block's text, `None` if there is no answer block.
-        border: where the answer block begins, its opening marker included; `len(text)` if there is none.
+        border: where the answer block begins: its opening marker included, line ends behind the think block's closing
+            marker not; `len(text)` if there is none.
     """
 
     form: str
@@ -101,8 +103,7 @@ def find_blocks(text: str, *, form: str = "auto", cut: bool = False) -> Blocks:
     >>> blocks.form, blocks.closed, text[slice(*blocks.think)], text[blocks.border:]
     ('r1', True, 'Hmm, 3.', 'It is 3.')
     """
-    if form not in FORMS:
-        raise UsageError(f"unknown block format {form!r}; known: {', '.join(FORMS)}")
+    check_form(form)
     name = form
     if form == "auto":
         name = next((key for key, markers in _FORMS.items() if markers.asks.search(text)), "none")
@@ -111,29 +112,40 @@ def find_blocks(text: str, *, form: str = "auto", cut: bool = False) -> Blocks:
     return _marked(text, name, _FORMS[name])
 
 
+def check_form(form: str) -> None:
+    """Refuse a name that `find_blocks` does not take.
+
+    Raises:
+        UsageError: naming the known ones.
+    """
+    if form not in FORMS:
+        raise UsageError(f"unknown block format {form!r}; known: {', '.join(FORMS)}")
+
+
 def _marked(text: str, form: str, markers: _Markers) -> Blocks:
     opening = markers.opening.match(text, _skip(text, 0))
     first = _skip(text, opening.end() if opening else 0)
     closing, answer = _closing(text, markers)
+    end = _trim(text, markers) if closing is None else len(text[: closing.start()].rstrip())
+    think = (first, max(first, end))
     if closing is None or answer is None:
-        # an empty answer block's closing marker still ends the think text
-        return Blocks(form, (first, max(first, _trim(text, markers, closing))), None, len(text))
-    end = max(first, len(text[: closing.start()].rstrip()))
-    return Blocks(form, (first, end), answer, closing.end())
+        return Blocks(form, think, None, len(text))
+    lines = _LINE_ENDS.match(text, closing.end())
+    return Blocks(form, think, answer, lines.end() if lines else closing.end())
 
 
 def _closing(text: str, markers: _Markers) -> tuple[re.Match[str] | None, tuple[int, int] | None]:
-    """The closing marker that counts and the answer's range behind it; without a range the block is unclosed."""
+    """The marker that ends the think block, and the range of the answer behind it; either can be missing."""
     found = list(markers.closing.finditer(text))
     openings = [match.end() for match in markers.opening.finditer(text)]
+    end = _trim(text, markers)
     for index in range(len(found) - 1, -1, -1):
         match = found[index]
         last = index == len(found) - 1
-        if not last and sum(end <= match.start() for end in openings) > index + 1:
-            return None, None
+        if not last and sum(opening <= match.start() for opening in openings) > index + 1:
+            break  # still inside an outer block
         lead = markers.answer.match(text, match.end())
         start = lead.end() if lead else match.end()
-        end = _trim(text, markers, None)
         if start < end:
             reopened = bool(openings) and openings[-1] > match.end()
             return (None, None) if reopened else (match, (start, end))
@@ -153,15 +165,9 @@ def _skip(text: str, start: int) -> int:
     return len(text) - len(text[start:].lstrip())
 
 
-def _trim(text: str, markers: _Markers, closing: re.Match[str] | None) -> int:
-    """End of the text without trailing white space and end markers (and without a closing marker at its end)."""
-    end = len(text)
-    while True:
-        stripped = len(text[:end].rstrip())
-        match = markers.end.search(text, max(0, stripped - _TAIL), stripped)
-        if match is None and closing is not None and closing.start() < stripped:
-            tail = markers.closing.search(text, max(0, stripped - _TAIL), stripped)
-            match = tail if tail is not None and tail.end() == stripped else None
-        if match is None:
-            return stripped
-        end = match.start()
+def _trim(text: str, markers: _Markers) -> int:
+    """End of the text without trailing white space and end markers."""
+    end = len(text.rstrip())
+    while match := markers.end.search(text, max(0, end - _TAIL), end):
+        end = len(text[: match.start()].rstrip())
+    return end

@@ -9,7 +9,7 @@ from typing import final
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.records import Outcome, Steps
-from stepcredit.steps.blocks import FORMS
+from stepcredit.steps.blocks import check_form
 from stepcredit.steps.partition import blocks_of, partition
 from stepcredit.steps.sentences import formulas, in_formula, sentence_starts
 
@@ -43,7 +43,7 @@ class Paragraph:
     unit: str = field(default="paragraph", init=False)
 
     def __post_init__(self) -> None:
-        _check_form(self.form)
+        check_form(self.form)
         if not 0 <= self.short <= self.long or self.long < 1:
             raise UsageError(f"paragraph needs 0 <= short <= long, got short {self.short}, long {self.long}")
 
@@ -84,7 +84,7 @@ class Newline:
     unit: str = field(default="line", init=False)
 
     def __post_init__(self) -> None:
-        _check_form(self.form)
+        check_form(self.form)
 
     def split(self, outcome: Outcome) -> Steps:
         """Partition the completion into lines."""
@@ -107,7 +107,7 @@ class Sentence:
     unit: str = field(default="sentence", init=False)
 
     def __post_init__(self) -> None:
-        _check_form(self.form)
+        check_form(self.form)
 
     def split(self, outcome: Outcome) -> Steps:
         """Partition the completion into sentences."""
@@ -134,7 +134,7 @@ class Numbered:
     unit: str = field(default="numbered", init=False)
 
     def __post_init__(self) -> None:
-        _check_form(self.form)
+        check_form(self.form)
         if not self.word.strip():
             raise UsageError("numbered needs the word that stands before the number, such as `step`")
 
@@ -163,7 +163,7 @@ class Delimiter:
     unit: str = field(default="delimited", init=False)
 
     def __post_init__(self) -> None:
-        _check_form(self.form)
+        check_form(self.form)
         if self.word.split() != [self.word]:
             raise UsageError(f"delimiter needs one word without white space, got {self.word!r}")
 
@@ -172,11 +172,6 @@ class Delimiter:
         found = re.finditer(rf"(?:^|\s){re.escape(self.word)}(?!\S)", outcome.rollout.text)
         cuts = [match.start() for match in found]
         return partition(outcome, cuts, unit=self.unit, blocks=blocks_of(outcome.rollout, self.form))
-
-
-def _check_form(form: str) -> None:
-    if form not in FORMS:
-        raise UsageError(f"unknown block format {form!r}; known: {', '.join(FORMS)}")
 
 
 def _lines(text: str, block: tuple[int, int]) -> list[int]:

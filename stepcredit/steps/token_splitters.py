@@ -7,6 +7,7 @@ import numpy as np
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.records import Outcome, Steps
+from stepcredit.steps.blocks import check_form
 from stepcredit.steps.partition import at_tokens, blocks_of, border_token
 
 
@@ -27,6 +28,7 @@ class Fixed:
     unit: str = field(default="fixed", init=False)
 
     def __post_init__(self) -> None:
+        check_form(self.form)
         if self.size < 1:
             raise UsageError(f"fixed needs a size of at least 1 token, got {self.size}")
 
@@ -52,6 +54,9 @@ class Token:
     form: str = "auto"
     unit: str = field(default="token", init=False)
 
+    def __post_init__(self) -> None:
+        check_form(self.form)
+
     def split(self, outcome: Outcome) -> Steps:
         """Partition the completion into its tokens."""
         tokens = np.arange(len(outcome.rollout.completion_ids))
@@ -73,6 +78,9 @@ class Whole:
     by_block: bool = False
     form: str = "auto"
     unit: str = field(default="whole", init=False)
+
+    def __post_init__(self) -> None:
+        check_form(self.form)
 
     def split(self, outcome: Outcome) -> Steps:
         """The completion as one step, or one a block."""
