@@ -19,7 +19,6 @@ class AttemptRecord:
         output_tokens: tokens written, `None` if the server did not say.
         cost: price of the try in the unit of the price settings, `None` if no prices were given.
         error: class of the failure (`timeout`, `http_429`, `garbage` ...), empty for a good answer.
-        item: id of the record the call was made for, empty if none was named.
         time_s: wall clock at the end, seconds since 1970; for people, nothing is ordered by it.
     """
 
@@ -32,7 +31,6 @@ class AttemptRecord:
     output_tokens: int | None = None
     cost: float | None = None
     error: str = ""
-    item: str = ""
     time_s: float = 0.0
 
 

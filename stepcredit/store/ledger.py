@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value BLOB NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS attempts (
     id INTEGER PRIMARY KEY, call TEXT NOT NULL, route TEXT NOT NULL, number INTEGER NOT NULL, status INTEGER,
     seconds REAL NOT NULL, input_tokens INTEGER, output_tokens INTEGER, cost REAL, error TEXT NOT NULL,
-    item TEXT NOT NULL, time_s REAL NOT NULL);
+    time_s REAL NOT NULL);
 """
 _ATTEMPT_COLUMNS = ", ".join(f.name for f in fields(AttemptRecord))
 _ATTEMPT_MARKS = ", ".join("?" for _ in fields(AttemptRecord))

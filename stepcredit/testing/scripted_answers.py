@@ -162,7 +162,8 @@ class Answers:
         return {f"token_id:{i}": float(row[i]) for i in (written, *named)}
 
     async def _tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        ids = self._prompt(body["prompt"]).tolist()
+        said = " ".join(message["content"] for message in body.get("messages", ()))
+        ids = self._prompt(body.get("prompt", said)).tolist()
         return {"tokens": ids, "count": len(ids), "max_model_len": self.manners.context or 1_000_000}
 
     def _prompt(self, prompt: str | list[int]) -> np.ndarray:

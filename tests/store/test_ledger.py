@@ -150,8 +150,8 @@ def test_cache_keeps_bytes(tmp_path: Path):
 def test_attempts_are_summed(tmp_path: Path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         assert ledger.attempt_totals().input_tokens is None
-        bad = AttemptRecord("c1", "chat", 0, 429, 0.5, error="http_429", item="r1")
-        good = AttemptRecord("c1", "chat", 1, 200, 1.5, input_tokens=10, output_tokens=3, cost=0.25, item="r1")
+        bad = AttemptRecord("c1", "chat", 0, 429, 0.5, error="http_429")
+        good = AttemptRecord("c1", "chat", 1, 200, 1.5, input_tokens=10, output_tokens=3, cost=0.25)
         ledger.attempt(bad)
         ledger.attempt(good)
         assert list(ledger.attempts()) == [bad, good]

@@ -1,0 +1,88 @@
+"""Limits on what calls may cost, counted over all clients that share the budget."""
+
+from dataclasses import dataclass
+from typing import final
+
+from stepcredit.core.errors import BudgetError, EngineError, UsageError
+
+
+@final
+@dataclass(frozen=True)
+class Prices:
+    """Prices of tokens, in any one currency.
+
+    Args:
+        input_per_million: price of a million tokens read.
+        output_per_million: price of a million tokens written.
+
+    >>> Prices(1.0, 4.0).cost(500_000, 250_000)
+    1.5
+    """
+
+    input_per_million: float
+    output_per_million: float
+
+    def cost(self, input_tokens: int, output_tokens: int) -> float:
+        """Price of the tokens."""
+        return (input_tokens * self.input_per_million + output_tokens * self.output_per_million) / 1e6
+
+
+@final
+class Budget:
+    """Stops calls when a limit is reached; requests that are under way then still end, and are counted.
+
+    Args:
+        max_calls: most requests, tries that fail included; `None` has no limit.
+        max_cost: most cost; needs prices.
+        prices: prices of tokens; without them costs are unknown (`None`).
+        spent_calls: requests of earlier processes of the run.
+        spent_cost: cost of earlier processes of the run.
+
+    Raises:
+        UsageError: for a cost limit without prices.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_calls: int | None = None,
+        max_cost: float | None = None,
+        prices: Prices | None = None,
+        spent_calls: int = 0,
+        spent_cost: float = 0.0,
+    ) -> None:
+        if max_cost is not None and prices is None:
+            raise UsageError("--max-cost needs the prices of tokens; set server.prices in the recipe")
+        self._max_calls, self._max_cost, self._prices = max_calls, max_cost, prices
+        self.calls, self.cost = spent_calls, spent_cost
+
+    def admit(self) -> None:
+        """Count one request.
+
+        Raises:
+            BudgetError: if a limit is reached.
+        """
+        if self._max_calls is not None and self.calls >= self._max_calls:
+            raise BudgetError(f"--max-calls {self._max_calls} is reached; raise it and run the same command to go on")
+        if self._max_cost is not None and self.cost >= self._max_cost:
+            spent = f"--max-cost {self._max_cost:g} is reached ({self.cost:.4g} spent)"
+            raise BudgetError(f"{spent}; raise it and run the same command to go on")
+        self.calls += 1
+
+    def spend(self, input_tokens: int | None, output_tokens: int | None) -> float | None:
+        """Count the tokens of one answer; returns its price, `None` if it is not known.
+
+        Raises:
+            EngineError: if there is a cost limit and the server does not tell the tokens.
+        """
+        if self._prices is None:
+            return None
+        if input_tokens is None or output_tokens is None:
+            if self._max_cost is not None:
+                raise EngineError(
+                    "the server does not tell token counts, so --max-cost cannot be held; use --max-calls"
+                )
+            return None
+        cost = self._prices.cost(input_tokens, output_tokens)
+        self.cost += cost
+        return cost

@@ -1,0 +1,328 @@
+"""The client of one model on one server: chat, sampling and scoring, each answer checked."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast, final
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from stepcredit.core.digests import digest
+from stepcredit.core.errors import EngineError, MachineError, UsageError
+from stepcredit.core.protocols import Completion, Message, Reply, Sampling
+from stepcredit.engines.server import answers
+from stepcredit.engines.server.answers import Body, GarbageError, usage_of
+from stepcredit.engines.server.budget import Budget
+from stepcredit.engines.server.capabilities import Capabilities, probe
+from stepcredit.engines.server.settings import ServerSettings, base_url
+from stepcredit.engines.server.transport import OnAttempt, Transport, call_id
+
+T = TypeVar("T")
+
+_TOP = 20
+# Some servers read seeds as signed 32-bit numbers.
+_SEED_BITS = 2**31 - 1
+# Batches change log probabilities by rounding, a bf16 model's by some hundredths; another model's differ by far more.
+_SAME_WITHIN_NATS = 0.5
+# A server may apply the sampling defaults that it found beside the model; what a Sampler means is all of these off.
+_NO_DEFAULTS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@final
+class ServerClient:
+    """Implements `core.protocols.ChatModel`, `Sampler` and `Scorer` on one server; for one event loop.
+
+    Args:
+        settings: address, model, limits and waits.
+        budget: limits on calls and cost; may be shared with other clients.
+        on_attempt: gets a record of each request, such as `ledger.attempt`.
+
+    Use it in an `async with` block, or call `close` at the end.
+
+    Source: engines.md 4; reliability.md B3. Differs: work in flight is bounded by requests, not by tokens.
+    """
+
+    def __init__(
+        self, settings: ServerSettings, *, budget: Budget | None = None, on_attempt: OnAttempt | None = None
+    ) -> None:
+        self._settings = settings
+        self._transport = Transport(settings, budget=budget or Budget(), on_attempt=on_attempt)
+        self._model = settings.model
+        self._policy = ""
+        self._served = False
+        self._answering: str | None = None
+        self._capabilities: Capabilities | None = None
+        self._canary: Float32[np.ndarray, " C"] | None = None
+        self._broken = ""
+        self._starting = asyncio.Lock()
+
+    async def __aenter__(self) -> "ServerClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of address, model, extra fields, and the policy named by `set_policy`.
+
+        Raises:
+            EngineError: if the settings name no model and the server was not asked yet.
+        """
+        if not self._model:
+            raise EngineError("the model's name is not known yet; await probe() first", item=self._transport.url)
+        return digest("server", base_url(self._settings.url), self._model, dict(self._settings.extra), self._policy)
+
+    @property
+    def limit(self) -> float:
+        """Requests allowed at once now."""
+        return self._transport.limit
+
+    def set_policy(self, name: str) -> None:
+        """Say that the server's weights were changed on purpose: completions carry the new name from now on."""
+        self._policy, self._canary = name, None
+
+    async def probe(self) -> Capabilities:
+        """What the server can do; asked once.
+
+        Raises:
+            MachineError: if there is no server.
+            UsageError: if it refuses the key or does not have the model.
+        """
+        await self._start()
+        async with self._starting:
+            if self._capabilities is None:
+                self._capabilities = await probe(self._transport.look, model=self._model)
+                self._canary = await self._identity()
+        return self._capabilities
+
+    async def complete(self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int) -> Reply:
+        """One chat answer; raises as `complete_many`."""
+        found = await self.complete_many(messages, n=1, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        return found[0]
+
+    async def complete_many(
+        self, messages: Sequence[Message], *, n: int, max_tokens: int, temperature: float, seed: int
+    ) -> tuple[Reply, ...]:
+        """[n] chat answers to the same messages, from one request; the token counts are those of the whole request.
+
+        Raises:
+            EngineError: if no whole answer came within deadline and tries, or the server ignores `n`.
+            UsageError: if the server refuses the request.
+            BudgetError: if a limit on calls or cost is reached.
+        """
+        await self._start()
+        said = [{"role": message.role, "content": message.content} for message in messages]
+        body = {"model": self._model, "messages": said, "max_tokens": max_tokens, "temperature": temperature}
+        body |= {"seed": seed & _SEED_BITS, **({"n": n} if n > 1 else {}), **self._settings.extra}
+        call = call_id("chat/completions", body)
+
+        def read(answer: Body) -> tuple[Reply, ...]:
+            usage, model = usage_of(answer), str(answer.get("model") or self._model)
+            return tuple(
+                Reply(answers.chat_text(choice), answers.finish_of(choice), call, model, *_counts(usage))
+                for choice in answers.choices_of(answer, n=n)
+            )
+
+        return await self._ask("chat/completions", body, read)
+
+    async def sample(self, prompt_ids: Int32[np.ndarray, " P"], sampling: Sampling, *, seed: int) -> Completion:
+        """Write one completion; ids in, ids and logprobs of temperature 1 out.
+
+        Raises:
+            EngineError: if no whole answer came, or the server cannot take or give token ids or logprobs.
+            UsageError: if the server refuses the request.
+            BudgetError: if a limit on calls or cost is reached.
+        """
+        await self._start()
+        prompt, policy = np.asarray(prompt_ids, np.int32), self._policy or self.fingerprint
+        body = {
+            **self._token_body(prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature),
+            "top_p": sampling.top_p,
+            "seed": seed & _SEED_BITS,
+            "stop_token_ids": list(sampling.stop_ids),
+            "logprobs": 1,
+        }
+
+        def read(answer: Body) -> Completion:
+            choice = answers.choices_of(answer, n=1)[0]
+            answers.check_prompt_ids(choice, prompt)
+            ids = answers.written_ids(choice)
+            logprobs = answers.written_logprobs(choice, count=len(ids))
+            if len(ids) > sampling.max_tokens:
+                raise answers.ignored("max_tokens", got=f"{sampling.max_tokens} asked, {len(ids)} came")
+            return Completion(ids, logprobs, answers.finish_of(choice), policy)
+
+        return await self._ask("completions", body, read)
+
+    async def score(self, ids: Int32[np.ndarray, " X"], *, first: int) -> Float32[np.ndarray, " Y"]:
+        """[X - first] log probability in nats of `ids[first:]`, each given all ids before it; `first >= 1`.
+
+        Raises:
+            EngineError: if no answer came, or the server gives no log probabilities of a prompt.
+        """
+        can = await self.probe()
+        given = np.asarray(ids, np.int32)
+        if not 1 <= first <= len(given):
+            raise EngineError(f"first must be in 1..{len(given)}, got {first}", item=self._transport.url)
+        if not (can.prompt_logprobs or can.echo):
+            raise answers.ignored("prompt_logprobs", got="tried at the start, and `echo` too")
+        return await self._ask("completions", *self._scoring(given, first=first, can=can))
+
+    async def candidate_logprobs(
+        self, prompt_ids: Int32[np.ndarray, " P"], candidates: Int32[np.ndarray, " C"]
+    ) -> Float32[np.ndarray, " C"]:
+        """[C] log probability in nats of each candidate as the next token after the prompt.
+
+        NaN for a candidate that the server does not name: only where it cannot be asked for tokens by id, and the
+        candidate is not among the 20 most probable.
+
+        Raises:
+            EngineError: if no answer came, or the server gives no log probabilities by token id.
+        """
+        can = await self.probe()
+        wanted, prompt = np.asarray(candidates, np.int32), np.asarray(prompt_ids, np.int32)
+        named = {"logprobs": 1, "logprob_token_ids": wanted.tolist()} if can.named_logprobs else {"logprobs": _TOP}
+        body = {**self._token_body(prompt, max_tokens=1, temperature=0.0), "return_tokens_as_token_ids": True, **named}
+
+        def read(answer: Body) -> Float32[np.ndarray, " C"]:
+            choice = answers.choices_of(answer, n=1)[0]
+            found = answers.candidate_logprobs(choice, wanted)
+            if can.named_logprobs and np.isnan(found).any():
+                raise answers.ignored("logprob_token_ids", got="a candidate did not come")
+            return found
+
+        return await self._ask("completions", body, read)
+
+    async def tokenize(self, text: str) -> Int32[np.ndarray, " T"]:
+        """[T] token ids of a text, without special tokens added.
+
+        Raises:
+            UsageError: if the server has no tokenize route.
+        """
+        return await self._tokenize({"prompt": text, "add_special_tokens": False})
+
+    async def tokenize_chat(
+        self, messages: Sequence[Message], *, continue_final: bool = False
+    ) -> Int32[np.ndarray, " T"]:
+        """[T] token ids of messages in the model's chat format, ready for an answer (or for going on with the last)."""
+        said = [{"role": message.role, "content": message.content} for message in messages]
+        flags = {"add_generation_prompt": not continue_final, "continue_final_message": continue_final}
+        return await self._tokenize({"messages": said, **flags})
+
+    async def _tokenize(self, body: dict[str, Any]) -> Int32[np.ndarray, " T"]:
+        await self._start()
+
+        def read(answer: Body) -> Int32[np.ndarray, " T"]:
+            tokens = answer.get("tokens")
+            if not isinstance(tokens, list):
+                raise GarbageError("no tokens in the answer")
+            return np.array(tokens, np.int32)
+
+        return await self._ask("/tokenize", {"model": self._model, **body}, read)
+
+    def _token_body(self, prompt: Int32[np.ndarray, " P"], *, max_tokens: int, temperature: float) -> dict[str, Any]:
+        body = {"model": self._model, "prompt": prompt.tolist(), "max_tokens": max_tokens, "temperature": temperature}
+        return {**body, **_NO_DEFAULTS, "return_token_ids": True}
+
+    def _scoring(
+        self, given: Int32[np.ndarray, " X"], *, first: int, can: Capabilities
+    ) -> tuple[dict[str, Any], Callable[[Body], Float32[np.ndarray, " Y"]]]:
+        how = {"prompt_logprobs": 0} if can.prompt_logprobs else {"echo": True, "logprobs": 1}
+        body = {**self._token_body(given, max_tokens=1, temperature=0.0), **how}
+
+        def read(answer: Body) -> Float32[np.ndarray, " Y"]:
+            choice = answers.choices_of(answer, n=1)[0]
+            if can.prompt_logprobs:
+                return answers.prompt_logprobs(choice, given, first=first)
+            return answers.echoed_logprobs(choice, count=len(given), first=first)
+
+        return body, read
+
+    async def _ask(self, route: str, body: dict[str, Any], read: Callable[[Body], T]) -> T:
+        def checked(answer: Body) -> T:
+            self._check_model(answer)
+            return read(answer)
+
+        self._check_sound()
+        value = await self._transport.ask(route, body, read=checked)
+        if self._transport.lost_contact:
+            await self._check_identity()
+        self._check_sound()
+        return value
+
+    async def _start(self) -> None:
+        """Learn the model's name, and that there is a server, before the first call."""
+        self._check_sound()
+        async with self._starting:
+            if self._served:
+                return
+            try:
+                status, body = await self._transport.look("models", None)
+            except EngineError as error:
+                mend = "start it, or give its address by --server"
+                raise MachineError(f"is the server running? {mend} ({error})", item=self._transport.url) from error
+            names = _model_names(body) if status == 200 and body is not None else []
+            if not names and self._model:
+                names = [self._model]  # a server without a list of models: the first call will tell
+            self._choose(names)
+            self._served = True
+            self._transport.lost_contact = False
+
+    def _choose(self, names: list[str]) -> None:
+        shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+        if not self._model and len(names) == 1:
+            self._model = names[0]
+        elif self._model not in names:
+            wanted = f"no model {self._model!r} there" if self._model else "the server has several models: name one"
+            raise UsageError(f"{wanted}; it has {shown or 'none'}; set --model", item=self._transport.url)
+
+    def _check_model(self, answer: Body) -> None:
+        """The name in each answer must be the one asked for (or an alias of it), and stay the same."""
+        name = str(answer.get("model") or self._model)
+        expected = self._answering or self._model
+        if name == expected:
+            return
+        low, asked = name.lower(), self._model.lower()
+        if self._answering is None and (low in asked or asked in low):
+            self._answering = name
+            return
+        self._broken = f"answers come from model {name!r}, not {expected!r}; results of two models must not be mixed"
+        self._check_sound()
+
+    def _check_sound(self) -> None:
+        if self._broken:
+            raise EngineError(self._broken, item=self._transport.url)
+
+    async def _check_identity(self) -> None:
+        """After a refused connection: is what answers now the model that answered before?"""
+        async with self._starting:
+            if not self._transport.lost_contact:
+                return
+            self._transport.lost_contact = False
+            if self._canary is not None:
+                now = await self._identity()
+                if now is None or float(np.abs(now - self._canary).max()) > _SAME_WITHIN_NATS:
+                    self._broken = "the server came back with other weights under the same name; start a new run"
+
+    async def _identity(self) -> Float32[np.ndarray, " C"] | None:
+        """Log probabilities of eight fixed tokens; `None` where the server cannot score."""
+        can = self._capabilities
+        if can is None or not (can.prompt_logprobs or can.echo):
+            return None
+        body, read = self._scoring(np.arange(1, 9, dtype=np.int32), first=1, can=can)
+        return await self._transport.ask("completions", body, read=read)
+
+
+def _model_names(answer: Body) -> list[str]:
+    listed = answer.get("data")
+    rows = cast("list[Any]", listed) if isinstance(listed, list) else []
+    return [str(cast("dict[str, Any]", row).get("id")) for row in rows if isinstance(row, dict)]
+
+
+def _counts(usage: answers.Usage) -> tuple[int | None, int | None]:
+    return usage.input_tokens, usage.output_tokens
