@@ -99,12 +99,17 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(config.dim, narrow, bias=False)
         self.o_proj = nn.Linear(config.dim, config.dim, bias=False)
 
-    def forward(self, states: Tensor, cos: Tensor, sin: Tensor, plan: Rectangles) -> Tensor:
+    def weight(self) -> Tensor:
+        """[(heads + 2 kv_heads) * head_dim, dim] queries, keys and values in one matrix."""
+        return torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
+
+    def forward(self, states: Tensor, cos: Tensor, sin: Tensor, plan: Rectangles, sink: list[Tensor] | None) -> Tensor:
         config, size = self.config, len(states)
-        weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
-        heads = functional.linear(states, weight).view(size, -1, config.head_dim)
+        heads = functional.linear(states, self.weight()).view(size, -1, config.head_dim)
         turned = rotate(heads[:, : config.heads + config.kv_heads], cos, sin)
         heads = torch.cat([turned, heads[:, config.heads + config.kv_heads :]], dim=1)
+        if sink is not None:
+            sink.append(heads[:, config.heads :])
         slots = Gather.apply(heads, plan.token_of_slot, plan.slot_of_token)
         parts = [_attend(part, config) for part in _split(slots, plan)]
         mixed = Scatter.apply(torch.cat(parts), plan.slot_of_token)
@@ -120,15 +125,10 @@ def _attend(heads: Float[Tensor, "B L heads width"], config: ModelConfig) -> Flo
     """Causal attention of one rectangle; padding stands behind every real token, so no real token sees it."""
     count, width = heads.shape[:2]
     query, key, value = heads.transpose(1, 2).split([config.heads, config.kv_heads, config.kv_heads], dim=1)
-    shared = config.heads // config.kv_heads
-    key, value = (_repeat(part, shared) for part in (key, value))
-    mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    mixed = functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, enable_gqa=config.kv_heads < config.heads
+    )
     return mixed.transpose(1, 2).reshape(count * width, config.dim)
-
-
-def _repeat(heads: Tensor, times: int) -> Tensor:
-    count, kv_heads, length, width = heads.shape
-    return heads.unsqueeze(2).expand(count, kv_heads, times, length, width).flatten(1, 2)
 
 
 @final
@@ -152,8 +152,8 @@ class _Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.dim, config.norm_eps)
         self.mlp = _Mlp(config)
 
-    def forward(self, states: Tensor, cos: Tensor, sin: Tensor, plan: Rectangles) -> Tensor:
-        states = states + self.self_attn(self.input_layernorm(states), cos, sin, plan)
+    def forward(self, states: Tensor, cos: Tensor, sin: Tensor, plan: Rectangles, sink: list[Tensor] | None) -> Tensor:
+        states = states + self.self_attn(self.input_layernorm(states), cos, sin, plan, sink)
         return states + self.mlp(self.post_attention_layernorm(states))
 
 
@@ -195,7 +195,12 @@ class CausalLM(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def hidden(
-        self, ids: Int[Tensor, " X"], positions: Int[Tensor, " X"], starts: Int[Tensor, " N+1"]
+        self,
+        ids: Int[Tensor, " X"],
+        positions: Int[Tensor, " X"],
+        starts: Int[Tensor, " N+1"],
+        *,
+        sink: list[Tensor] | None = None,
     ) -> Float[Tensor, "X dim"]:
         """Last hidden states, after the final norm.
 
@@ -203,6 +208,7 @@ class CausalLM(nn.Module):
             ids: [X] token ids of N sequences, end to end.
             positions: [X] position of each token in its own sequence, below `max_positions`.
             starts: [N + 1] first token of each sequence, and X; best kept on the CPU.
+            sink: gets each layer's rotated keys and values, [X, 2 kv_heads, head_dim]; a sampler fills its cache so.
 
         Returns:
             [X, dim] states; row x predicts the token after x. Feed the rows you need to `head`.
@@ -211,7 +217,7 @@ class CausalLM(nn.Module):
         states = self.model.embed_tokens(ids)
         cos, sin = self.rope[:, positions, None].to(states.dtype)
         for layer in self.model.layers:
-            states = layer(states, cos, sin, plan)
+            states = layer(states, cos, sin, plan, sink)
         return self.model.norm(states)
 
     def head(self, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows V"]:
