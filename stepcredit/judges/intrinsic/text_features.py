@@ -75,6 +75,16 @@ def features(text: str) -> Features:
     return Features(weights, numbers, frozenset(equations))
 
 
+def concludes_alike(before: str, after: str) -> bool:
+    """True if both texts end on the same number: a doubt that comes back to what it doubted.
+
+    >>> concludes_alike("so the total is 1,200.", "10 times 120, yes 1200"), concludes_alike("so 3", "so 4")
+    (True, False)
+    """
+    first, second = _NUMBER.findall(before), _NUMBER.findall(after)
+    return bool(first and second) and _number(first[-1]) == _number(second[-1])
+
+
 def rarity(texts: Sequence[Features]) -> dict[str, float]:
     """Weight of each item over a set of texts: its kind's weight times ln((n + 1) / texts that hold it).
 

@@ -1,10 +1,11 @@
 """Reads reasoning written in words and formulas by markers: admissions, doubts, confirmations, repeated numbers.
 
 A reflection is a sentence that admits an error ("that's not right", "I forgot ...") or halts ("wait", "hold on") and
-is not answered by a confirmation. Its source is the earlier step that shares most with what follows the marker, a
-rarer number or expression counting more, and an equation that is given another result most of all. A later step is
-wrong with its source if it uses a number that a wrong step brought in. A think step matches the answer block if most
-of what it says, by weight, is said there too.
+is not answered, by a confirmation there or at the start of the next step or by coming back to the same number. Its
+source is the earlier step that shares most with what follows the marker, a rarer number or expression counting more,
+and an equation that is given another result most of all. A later step is wrong with its source if it uses a number
+that a wrong step brought in. A think step matches the answer block if most of what the briefer of the two says, by
+weight, is said in the other.
 
 Source: own, after the words of tp_grpo.md 1.3, 1.4 and 3 (back end without a model). Differs: n/a.
 """
@@ -12,45 +13,54 @@ Source: own, after the words of tp_grpo.md 1.3, 1.4 and 3 (back end without a mo
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, final
 
 from stepcredit.judges.intrinsic.replies import Reflection, Trace
-from stepcredit.judges.intrinsic.text_features import Features, features, overlap, rarity
+from stepcredit.judges.intrinsic.text_features import Features, concludes_alike, features, overlap, rarity
 
 WINDOW = 24
 """Steps that tracing looks back over."""
 
 MATCH_SHARE = 0.5
-"""Share of a step's weight that must be in the answer block for a match."""
+"""Share of the weight of a step, or of the answer block if that says less, that must be common for a match."""
 
 _CONFLICT = 4.0
-_DECAY = 0.97
+_DECAY = 0.9
+_GIVEN = 0.3
 _EVIDENCE = 160
 
 _ADMIT = re.compile(
     r"\b(?:that|this|it|which|mine)(?:'s|’s| is| was| can(?:'|’)?t be| cannot be| seems| looks)? "
-    r"(?:not (?:right|correct|true|possible|what)|wrong|incorrect|a mistake|an error|impossible)\b"
+    r"(?:not (?:right|correct|true|what|how)|wrong|incorrect|a mistake|an error|off)\b"
     r"|\b(?:that|this|it|which) (?:can(?:'|’)t|cannot) be\b"
     r"|\b(?:doesn|don|didn|isn|wasn|won)(?:'|’)t (?:make sense|add up|match|work|seem right|look right|hold|right)\b"
     r"|\bI (?:made|had made|must have made|have made) (?:a|an|some|the) (?:\w+ )?(?:mistakes?|errors?)\b"
     r"|\bI (?:was|am|were) (?:wrong|mistaken|incorrect|confus\w+|mixing|missing|forgetting|overlooking)\b"
     r"|\bI (?:mis\w{3,}|forgot|overlooked|confused|mixed|messed|missed)\b"
     r"|\bmy (?:mistake|bad|(?:\w+ ){1,2}(?:is|was|were) (?:wrong|incorrect|off))\b"
-    r"|\b(?:oops|scratch that|correction|contradict\w*|wait,? no|no,? wait|actually,? no|no,? that)\b"
+    r"|\b(?:oops|scratch that|correction|wait,? no|no,? wait|actually,? no|no,? that)\b"
     r"|\blet me (?:correct|fix|redo|re-?do|re-?calculate|re-?compute|start over|rephrase|re-?think|re-?evaluate)\b",
     re.IGNORECASE,
 )
-_HALT = re.compile(r"\b(?:wait|hold on|hang on|hmm+,? but|but hmm)\b", re.IGNORECASE)
+_HALT = re.compile(
+    r"\b(?:wait|hold on|hang on|hmm+,? but|but hmm)\b"
+    r"|\b(?:seems?|sounds?|looks?) (?:a (?:bit|little) )?"
+    r"(?:off|odd|strange|weird|contradictory|confusing|inconsistent|too)\b"
+    r"|^\s*(?:but|however),? (?:then|that|this|the (?:problem|question)|if) ",
+    re.IGNORECASE,
+)
 _HEDGE = re.compile(
     r"\b(?:if|whether|might|maybe|perhaps|could|any|unless|someone|did I|did we|to (?:make|be) sure|in case|avoid|"
-    r"no (?:mistake|error)|n['’]t (?:think|see|believe|find))\b",
+    r"no (?:mistake|error))\b|n['’]t (?:think|see|believe|find|made?)\b",
     re.IGNORECASE,
 )
 _CHECK = re.compile(
-    r"\b(?:double|re)[- ]?check\w*|\bverify\b|\bconfirm\b|\bmake sure\b|\b(?:let me|let's|let’s|I(?:'|’)ll|to) check\b"
-    r"|\b(?:is|are|was|does) (?:that|this|it|there) [^.!?]{0,40}\?",
+    r"\b(?:again|once more|thorough|another way|step by step)\b|\b(?:double|re)[- ]?(?:check|read|verify)\w*|\bverify\b"
+    r"|\bconfirm\b|\b(?:make|be) (?:absolutely )?(?:sure|certain)\b|\b(?:let me|let['’]s|I['’]ll|to) (?:just )?check\b",
     re.IGNORECASE,
 )
+_ASKED = re.compile(r"\b(?:is|are|was|does) (?:that|this|it) [^.!?]{0,40}\?", re.IGNORECASE)
 _CONFIRM = re.compile(
     r"\b(?:that|this|it|which|everything|all|calculations?|answers?|results?)"
     r"(?:'s|’s| is| are| was| seems?| looks?| sounds?| does)?(?: to be| indeed| also| all| actually| still)* "
@@ -96,7 +106,10 @@ class TextGrammar:
             notice = _notice(text)
             if notice is None:
                 continue
-            answered = notice.kind == "open" and k + 1 < len(steps) and _opens_with_confirmation(steps[k + 1])
+            before = "\n".join((*steps[max(0, k - 1) : k], text[: notice.at]))
+            answered = notice.kind == "open" and (
+                (k + 1 < len(steps) and _agrees(steps[k + 1])) or concludes_alike(before, text[notice.at :])
+            )
             kind = "confirm" if answered or notice.kind == "confirm" else "error"
             found.append(Reflection(k, kind))
         return tuple(found)
@@ -104,9 +117,10 @@ class TextGrammar:
     def trace(self, problem: str, steps: Sequence[str]) -> Trace:
         """The step of the last `WINDOW` that shares most with the reflection's words from its marker on.
 
-        None if nothing is shared, or if the reflection shares more with what its own step said before the marker.
+        What the problem itself says counts little. None if nothing is shared, or if the reflection shares more with
+        what its own step said before the marker. An admission that opens its step and repeats nothing ("no, that's
+        wrong") speaks of the step before it.
         """
-        del problem
         own = steps[-1]
         notice = _notice(own)
         at = notice.at if notice else 0
@@ -114,12 +128,15 @@ class TextGrammar:
         first = max(0, len(steps) - 1 - WINDOW)
         shown = [features(text) for text in steps[first:-1]]
         weights = rarity([*shown, said])
+        weights |= {item: _GIVEN * weights[item] for item in features(problem).weights if item in weights}
         best, best_score = -1, overlap(said.weights, before, weights) + _CONFLICT * _conflicts(before, said)
         for distance, earlier in enumerate(reversed(shown)):
             score = overlap(said.weights, earlier, weights) + _CONFLICT * _conflicts(earlier, said)
             if score * _DECAY**distance > best_score:
                 best, best_score = len(steps) - 2 - distance, score * _DECAY**distance
-        if best < 0:
+        if best < 0 and notice and notice.kind == "error" and not before.weights and len(steps) > 1:
+            best = len(steps) - 2
+        if best < 0 or not steps[best].strip():
             return Trace(None, "")
         return Trace(best, _quote(steps[best], said, weights))
 
@@ -140,7 +157,7 @@ class TextGrammar:
         return tuple(verdicts)
 
     def matched(self, problem: str, steps: Sequence[str], *, answer: Sequence[str]) -> tuple[bool, ...]:
-        """Steps of whose weight at least `MATCH_SHARE` is in the answer block; a step that says nothing is no match."""
+        """Steps that share at least `MATCH_SHARE` of their weight, or of the answer block's, with the answer block."""
         del problem
         block = features("\n".join(answer))
         read = [features(text) for text in steps]
@@ -149,32 +166,37 @@ class TextGrammar:
 
 
 def _notice(text: str) -> _Notice | None:
-    if not (_HALT.search(text) or _ADMIT.search(text) or _CHECK.search(text)):
+    if not (_HALT.search(text) or _ADMIT.search(text) or _CHECK.search(text) or _ASKED.search(text)):
         return None
     kind: Literal["error", "open", "confirm"] | None = None
     at = 0
     for match in _SENTENCE.finditer(text):
-        sentence = match.group()
-        confirms = _CONFIRM.search(sentence) is not None
-        admits = _ADMIT.search(sentence) is not None and _HEDGE.search(sentence) is None
-        if admits and "?" not in sentence:
-            at = match.start() if kind in (None, "confirm") else at
-            kind = "error"
-        elif _HALT.search(sentence):
-            if kind != "error":
-                at = match.start() if kind is None else at
-                kind = "confirm" if confirms else "open"
-        elif _CHECK.search(sentence):
-            at = match.start() if kind is None else at
-            kind = kind or "confirm"
-        elif confirms and kind == "open":
+        start, said = match.start(), _said(match.group())
+        if said == "error" or (said == "open" and kind != "error"):
+            at = start if kind in (None, "confirm") else at
+            kind = said
+        elif said == "check" and kind is None:
+            at, kind = start, "confirm"
+        elif said == "agree" and kind == "open":
             kind = "confirm"
     return None if kind is None else _Notice(kind, at)
 
 
-def _opens_with_confirmation(text: str) -> bool:
-    first = _SENTENCE.search(text)
-    return first is not None and _CONFIRM.search(first.group()) is not None
+def _said(sentence: str) -> Literal["error", "open", "check", "agree"] | None:
+    """What one sentence does: admits an error, halts, re-checks, agrees, or none of these."""
+    if _ADMIT.search(sentence) and not _HEDGE.search(sentence) and "?" not in sentence:
+        return "error"
+    if _CONFIRM.search(sentence):
+        return "agree"
+    if _HALT.search(sentence):
+        return "open"
+    return "check" if _CHECK.search(sentence) or _ASKED.search(sentence) else None
+
+
+def _agrees(text: str) -> bool:
+    """True if the first sentence that confirms, halts or admits an error confirms, and is one of the first two."""
+    said = [_said(match.group()) for match in islice(_SENTENCE.finditer(text), 2)]
+    return next((word for word in said if word not in (None, "check")), None) == "agree"
 
 
 def _conflicts(earlier: Features, later: Features) -> int:
@@ -189,5 +211,7 @@ def _quote(text: str, said: Features, weights: dict[str, float]) -> str:
 
 
 def _share(step: Features, block: Features, weights: dict[str, float]) -> float:
-    total = sum(weights[item] for item in step.weights)
-    return overlap(step.weights, block, weights) / total if total else 0.0
+    """Shared weight over that of the text that says less, so that a bare final number can be matched too."""
+    known = [item for item in block.weights if item in weights]
+    less = min(sum(weights[item] for item in step.weights), sum(weights[item] for item in known))
+    return overlap(step.weights, block, weights) / less if less else 0.0

@@ -1,0 +1,83 @@
+"""Judges: a verdict on every step of a solution (Steps -> Judgement)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, final
+
+from stepcredit.core.errors import UsageError
+from stepcredit.core.protocols import Judge
+from stepcredit.judges.cache import CachedJudge, MemoryCache, VerdictCache
+from stepcredit.judges.critic import CriticJudge, CriticSettings
+from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
+from stepcredit.judges.intrinsic.markers import text_markers, world_markers
+from stepcredit.judges.intrinsic.statistics import ParseStatistics
+from stepcredit.judges.oracle import OracleJudge
+from stepcredit.judges.wrappers import FlippedJudge, VotingJudge
+
+__all__ = [
+    "JUDGES",
+    "CachedJudge",
+    "CriticJudge",
+    "CriticSettings",
+    "FlippedJudge",
+    "IntrinsicJudge",
+    "IntrinsicSettings",
+    "JudgeEntry",
+    "MemoryCache",
+    "OracleJudge",
+    "ParseStatistics",
+    "VerdictCache",
+    "VotingJudge",
+    "judge_entry",
+]
+
+
+@final
+@dataclass(frozen=True)
+class JudgeEntry:
+    """How a judge is made.
+
+    Args:
+        make: builds it; takes what `needs` names, in that order, then its settings.
+        needs: what the caller must bring: `reader`, `chat model`, `truth` ...; empty if nothing.
+        what: one line for lists and help.
+    """
+
+    make: Callable[..., Judge]
+    needs: tuple[str, ...]
+    what: str
+
+
+def _markers(settings: IntrinsicSettings | None = None, **more: Any) -> Judge:
+    return IntrinsicJudge(text_markers(), settings, **more)
+
+
+def _world_markers(settings: IntrinsicSettings | None = None, **more: Any) -> Judge:
+    return IntrinsicJudge(world_markers(), settings, **more)
+
+
+JUDGES: dict[str, JudgeEntry] = {
+    "markers": JudgeEntry(_markers, (), "intrinsic, read by marker words, numbers and expressions; no model"),
+    "world-markers": JudgeEntry(_world_markers, (), "intrinsic, read by the grammar of the embedded worlds; no model"),
+    "intrinsic": JudgeEntry(IntrinsicJudge, ("reader",), "intrinsic, read by the reader that is given"),
+    "critic": JudgeEntry(CriticJudge, ("chat model",), "any chat model names the first wrong step (ProcessBench)"),
+    "oracle": JudgeEntry(OracleJudge, ("truth", "name"), "true step labels from outside, for measuring"),
+}
+"""Judges by name."""
+
+
+def judge_entry(name: str) -> JudgeEntry:
+    """A judge's entry by name.
+
+    Raises:
+        UsageError: for an unknown name, naming the nearest known one.
+
+    >>> judge_entry("critic").needs
+    ('chat model',)
+    """
+    if name in JUDGES:
+        return JUDGES[name]
+    near = get_close_matches(name, JUDGES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(JUDGES)}"
+    raise UsageError(f"unknown judge {name!r}; {hint}")

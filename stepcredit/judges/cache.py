@@ -1,0 +1,141 @@
+"""Verdicts kept by content: what a judge said of a text once is not asked again."""
+
+import asyncio
+import json
+from typing import Any, Protocol, final
+from weakref import WeakValueDictionary
+
+from stepcredit.core.digests import digest
+from stepcredit.core.errors import JudgeError
+from stepcredit.core.protocols import Judge, Scale
+from stepcredit.core.records import Label, Steps, Verdict
+
+
+class VerdictCache(Protocol):
+    """Bytes under content keys; the store keeps them in the ledger, `MemoryCache` in a dictionary."""
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under the key, `None` if it was never put."""
+        ...
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep the bytes under the key."""
+        ...
+
+
+@final
+class MemoryCache:
+    """A cache that lives as long as the process.
+
+    >>> cache = MemoryCache()
+    >>> cache.put("k", b"v")
+    >>> cache.get("k"), cache.get("other")
+    (b'v', None)
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes under the key, `None` if it was never put."""
+        return self._kept.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep the bytes under the key; what is there already stays."""
+        self._kept.setdefault(key, value)
+
+
+def cache_key(steps: Steps, judge: str) -> str:
+    """Key of a judgement: everything a judge may read of a solution, and who judges. Ids are no part of it.
+
+    Args:
+        steps: the cut rollout: problem text, outcome status and answer, step texts, answer block and closing count.
+        judge: fingerprint of the judge.
+    """
+    outcome = steps.outcome
+    read = (steps.rollout.problem.text, outcome.status, outcome.answer, outcome.reason, steps.texts)
+    return "verdicts:" + digest(judge, read, steps.in_answer, steps.closed)
+
+
+def encode(verdicts: tuple[Verdict, ...]) -> bytes:
+    """Verdicts as JSON bytes; equal neighbours' fields are written out, nothing is lost.
+
+    >>> decode(encode((Verdict(1.0, Label.CORRECT, "", ("c1",)), Verdict(reason="cut"))))[1].reason
+    'cut'
+    """
+    rows = [[v.score, v.label, v.reason, v.calls] for v in verdicts]
+    return json.dumps(rows, allow_nan=False).encode()
+
+
+def decode(data: bytes) -> tuple[Verdict, ...]:
+    """Verdicts from `encode`.
+
+    Raises:
+        ValueError: if the bytes are not such verdicts.
+    """
+    rows: list[list[Any]] = json.loads(data)
+    return tuple(
+        Verdict(score, None if label is None else Label(label), str(reason), tuple(calls))
+        for score, label, reason, calls in rows
+    )
+
+
+@final
+class CachedJudge:
+    """Asks the judge once for each content; equal solutions judged at the same time wait for the first.
+
+    A judgement in which every verdict is unknown is not kept: a failure today may be read tomorrow.
+
+    Args:
+        judge: who is asked; deterministic for a given fingerprint, or taken to be.
+        cache: where verdicts are kept.
+    """
+
+    def __init__(self, judge: Judge, cache: VerdictCache) -> None:
+        self._judge = judge
+        self._cache = cache
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.hits = 0
+        self.misses = 0
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the judge: a cache changes no verdict."""
+        return self._judge.fingerprint
+
+    @property
+    def scale(self) -> Scale:
+        """That of the judge."""
+        return self._judge.scale
+
+    async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
+        """[K] verdicts, from the cache if they are there.
+
+        Raises:
+            JudgeError: if the judge failed, or the cache holds something else under this key.
+        """
+        key = cache_key(steps, self.fingerprint)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:
+            kept = self._cache.get(key)
+            if kept is not None:
+                self.hits += 1
+                return _read(kept, steps, key)
+            self.misses += 1
+            verdicts = await self._judge.judge(steps)
+            if any(verdict.known for verdict in verdicts):
+                self._cache.put(key, encode(verdicts))
+            return verdicts
+
+
+def _read(kept: bytes, steps: Steps, key: str) -> tuple[Verdict, ...]:
+    try:
+        verdicts = decode(kept)
+    except (ValueError, TypeError) as error:
+        raise JudgeError(
+            f"the cache entry {key} is damaged; remove it to judge again", item=steps.rollout.id
+        ) from error
+    if len(verdicts) != len(steps):
+        message = f"the cache entry {key} has {len(verdicts)} verdicts for {len(steps)} steps; remove it"
+        raise JudgeError(message, item=steps.rollout.id)
+    return verdicts
