@@ -133,7 +133,7 @@ class ChainWorld:
                 units.append(Unit("step", 0, number, value, operator, result))
             value = result
         line = Unit("answer", 0, len(operators), value=value)
-        return Demonstration(problem, completion_of((*units, line), len(units)), whole_block=False)
+        return Demonstration(problem, completion_of((*units, line), len(units)))
 
     def _problem(self, index: int, seed: int, length: int) -> Problem:
         random = Random(derive(seed, "problem", self.name, length, index))

@@ -39,7 +39,7 @@ class Unit:
         number: the step it is about, from 1; for a check the step written just before it; 0 if there is none.
         operand: value a step starts from; value that a check checks.
         operator: `/15`, `*4`, `+3`; empty where there is none.
-        value: value a step claims; product a check claims; value an answer line restates.
+        value: value a step claims, an answer line restates, a `wait,` takes back; product a check claims.
         verdict: `ok` or `no-wait` of a check, else empty.
     """
 
@@ -240,7 +240,8 @@ def _think_units(text: str) -> list[Unit]:
             number = units[-1].number if units and units[-1].kind == "step" else 0
             units.append(Unit("check", start, number, int(operand), operator, int(value), verdict))
         elif words == WAIT:
-            units.append(Unit("wait", start, units[-1].number if units and units[-1].kind == "step" else 0))
+            taken = units[-1] if units and units[-1].kind == "step" else Unit("wait", start)
+            units.append(Unit("wait", start, taken.number, value=taken.value))
         else:
             units.append(Unit("other", start))
     return units

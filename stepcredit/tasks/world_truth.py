@@ -20,7 +20,7 @@ class Structure:
     Args:
         solution: the units.
         retracted: [U] think steps that a reflection took back and a redo replaced (in a right solution: incorrect).
-        adopted: [U] units whose claim is what the answer block uses (in a wrong solution: matched); answer lines are.
+        adopted: [U] units whose claim an answer line restates (in a wrong solution: matched); answer lines are.
     """
 
     solution: Solution
@@ -31,32 +31,22 @@ class Structure:
 @final
 @dataclass(frozen=True)
 class Demonstration:
-    """A demonstrator's solution.
-
-    Args:
-        problem: what was solved, rightly or not.
-        text: the completion, `<eos>` at the end.
-        whole_block: as in `structure`.
-    """
+    """A demonstrator's solution; the text ends with `<eos>`."""
 
     problem: Problem
     text: str
-    whole_block: bool = True
 
     @cached_property
     def structure(self) -> Structure:
         """The structural labels."""
-        return structure(self.text, whole_block=self.whole_block)
+        return structure(self.text)
 
 
-def structure(text: str, *, whole_block: bool = True) -> Structure:
+def structure(text: str) -> Structure:
     """Structural labels of a completion.
 
-    Args:
-        text: completion text.
-        whole_block: the answer block restates every step, and a think unit is adopted if the line for its step restates
-            its claim. False (the chain world, one line): every step that was not taken back leads to that line and is
-            adopted; waits and steps taken back are not.
+    A think unit is adopted if the answer line for its step restates its claim (of a check: the value checked; of a
+    `wait,`: the value taken back). In the chain world the block is one line, so only units of the last step can be.
 
     >>> labels = structure("; Step1 14 /15 4 ; check 4 *15 9 no-wait ; Step1 14 /15 10 </think> answer ; Step1 10")
     >>> labels.retracted, labels.adopted
@@ -64,13 +54,15 @@ def structure(text: str, *, whole_block: bool = True) -> Structure:
     """
     solution = parse(text)
     taken = {retraction.step for retraction in solution.retractions}
-    retracted = tuple(i in taken for i in range(len(solution.units)))
     answers = solution.answers
-    adopted: list[bool] = []
-    for i, unit in enumerate(solution.units):
-        restated = answers.get(unit.number) == unit.claim if whole_block else unit.kind == "step" and not retracted[i]
-        adopted.append(i >= solution.thinks or (unit.kind != "other" and restated))
-    return Structure(solution, retracted, tuple(adopted))
+    return Structure(
+        solution,
+        tuple(i in taken for i in range(len(solution.units))),
+        tuple(
+            i >= solution.thinks or (unit.number > 0 and answers.get(unit.number) == unit.claim)
+            for i, unit in enumerate(solution.units)
+        ),
+    )
 
 
 def truth(text: str) -> tuple[bool | None, ...]:

@@ -140,12 +140,13 @@ class TestTruth:
         assert copied(PROBLEM, text) == (True, False, False)
         assert copied(PROBLEM, "; Step1 14 /14 1 ; Step3 1 *2 2") == (False, False)
 
-    def test_the_chain_worlds_wait_retracts_and_the_rest_is_adopted(self):
-        text = "; Step1 3 +2 6 ; wait, ; Step1 3 +2 5 ; Step2 5 *2 11 </think> answer ; Step2 11 <eos>"
-        labels = structure(text, whole_block=False)
-        assert labels.retracted == (True, False, False, False, False)
-        assert labels.adopted == (False, False, True, True, True)
-        assert truth(text) == (False, None, True, False, True)
+    def test_the_chain_worlds_wait_retracts_and_one_line_restates_the_last_step(self):
+        text = "; Step1 3 +2 5 ; Step2 5 *2 11 ; wait, ; Step2 5 *2 10 </think> answer ; Step2 10 <eos>"
+        labels = structure(text)
+        assert labels.retracted == (False, True, False, False, False)
+        assert labels.adopted == (False, False, False, True, True)
+        assert labels.solution.units[2].claim == 11
+        assert truth(text) == (True, False, None, True, True)
 
 
 class TestChecker:
