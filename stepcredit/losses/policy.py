@@ -15,14 +15,14 @@ from stepcredit.losses.presets import Reduction
 
 
 def clipped_surrogate(
-    logprobs: Float[Tensor, " T"],
-    old_logprobs: Float[Tensor, " T"],
-    advantages: Float[Tensor, " T"],
+    logprobs: Float[Tensor, " *T"],
+    old_logprobs: Float[Tensor, " *T"],
+    advantages: Float[Tensor, " *#T"],
     *,
     eps_low: float,
     eps_high: float,
     dual_clip: float | None = None,
-) -> Float[Tensor, " T"]:
+) -> Float[Tensor, " *T"]:
     """Cost of each token: minus the clipped importance-weighted advantage.
 
     cost[t] = -min(w A, clip(w, 1 - eps_low, 1 + eps_high) A)  with  w = exp(logprobs - old_logprobs)
@@ -33,7 +33,7 @@ def clipped_surrogate(
     Args:
         logprobs: [T] under the policy that is trained, in nats, with gradient.
         old_logprobs: [T] under the policy that sampled, in nats.
-        advantages: [T] one a token; never differentiated.
+        advantages: [T] one a token, or a shape that spreads to it; never differentiated.
         eps_low: cap below, in [0, 1).
         eps_high: cap above, at least 0; `inf` for none.
         dual_clip: c > 1 also caps w at c where the advantage is negative, which bounds the cost by c |A|.
