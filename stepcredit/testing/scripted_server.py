@@ -80,10 +80,7 @@ class ScriptedServer:
 
     def rename(self, model: str) -> None:
         """From now on answer under another model name, as a restarted server might."""
-        self._answers = self._answers_named(model)
-
-    def _answers_named(self, model: str) -> Answers:
-        return replace(self._answers, manners=replace(self._answers.manners, model=model))
+        self._answers = replace(self._answers, manners=replace(self._answers.manners, model=model))
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -157,9 +154,10 @@ class ScriptedServer:
             await writer.drain()
             return True
         await asyncio.sleep(self._answers.manners.delay_s)
-        answers = self._answers_named(fault.model) if fault and fault.kind == "model" else self._answers
         try:
-            status, body = 200, await answers.body(asked)
+            status, body = 200, await self._answers.body(asked)
+            if fault is not None and fault.kind == "model":
+                body["model"] = fault.model
         except UnanswerableError as error:
             status, body = error.status, {"error": {"message": str(error), "code": error.status}}
         data = _message(status, json.dumps(body).encode(), {})

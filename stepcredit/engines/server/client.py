@@ -20,6 +20,7 @@ from stepcredit.engines.server.transport import OnAttempt, Transport, call_id
 T = TypeVar("T")
 
 _TOP = 20
+_CANARY = (1, 2, 3, 1, 1, 2, 2, 3, 3)
 # Some servers read seeds as signed 32-bit numbers.
 _SEED_BITS = 2**31 - 1
 # Batches change log probabilities by rounding, a bf16 model's by some hundredths; another model's differ by far more.
@@ -142,10 +143,12 @@ class ServerClient:
         prompt, policy = np.asarray(prompt_ids, np.int32), self._policy or self.fingerprint
         body = {
             **self._token_body(prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature),
+            **_NO_DEFAULTS,
             "top_p": sampling.top_p,
             "seed": seed & _SEED_BITS,
             "stop_token_ids": list(sampling.stop_ids),
             "logprobs": 1,
+            "return_token_ids": True,
         }
 
         def read(answer: Body) -> Completion:
@@ -169,7 +172,7 @@ class ServerClient:
         given = np.asarray(ids, np.int32)
         if not 1 <= first <= len(given):
             raise EngineError(f"first must be in 1..{len(given)}, got {first}", item=self._transport.url)
-        if not (can.prompt_logprobs or can.echo):
+        if not _scores(can):
             raise answers.ignored("prompt_logprobs", got="tried at the start, and `echo` too")
         return await self._ask("completions", *self._scoring(given, first=first, can=can))
 
@@ -226,8 +229,7 @@ class ServerClient:
         return await self._ask("/tokenize", {"model": self._model, **body}, read)
 
     def _token_body(self, prompt: Int32[np.ndarray, " P"], *, max_tokens: int, temperature: float) -> dict[str, Any]:
-        body = {"model": self._model, "prompt": prompt.tolist(), "max_tokens": max_tokens, "temperature": temperature}
-        return {**body, **_NO_DEFAULTS, "return_token_ids": True}
+        return {"model": self._model, "prompt": prompt.tolist(), "max_tokens": max_tokens, "temperature": temperature}
 
     def _scoring(
         self, given: Int32[np.ndarray, " X"], *, first: int, can: Capabilities
@@ -310,11 +312,11 @@ class ServerClient:
                     self._broken = "the server came back with other weights under the same name; start a new run"
 
     async def _identity(self) -> Float32[np.ndarray, " C"] | None:
-        """Log probabilities of eight fixed tokens; `None` where the server cannot score."""
+        """Log probabilities of a few fixed tokens; `None` where the server cannot score."""
         can = self._capabilities
-        if can is None or not (can.prompt_logprobs or can.echo):
+        if can is None or not _scores(can):
             return None
-        body, read = self._scoring(np.arange(1, 9, dtype=np.int32), first=1, can=can)
+        body, read = self._scoring(np.array(_CANARY, np.int32), first=1, can=can)
         return await self._transport.ask("completions", body, read=read)
 
 
@@ -322,6 +324,10 @@ def _model_names(answer: Body) -> list[str]:
     listed = answer.get("data")
     rows = cast("list[Any]", listed) if isinstance(listed, list) else []
     return [str(cast("dict[str, Any]", row).get("id")) for row in rows if isinstance(row, dict)]
+
+
+def _scores(can: Capabilities) -> bool:
+    return can.token_ids_in and (can.prompt_logprobs or can.echo)
 
 
 def _counts(usage: answers.Usage) -> tuple[int | None, int | None]:

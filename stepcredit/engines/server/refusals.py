@@ -62,7 +62,7 @@ def server_text(body: bytes, *, secret: str) -> str:
     text = body[:4000].decode("utf-8", "replace")
     with suppress(orjson.JSONDecodeError):  # where it is not JSON, the text itself is what it said
         text = _message(orjson.loads(body)) or text
-    line = _CONTROL.sub(" ", text).strip()
+    line = " ".join(_CONTROL.sub(" ", text).split())
     if secret:
         line = line.replace(secret, "***")
     return line if len(line) <= 200 else line[:197] + "..."

@@ -113,10 +113,12 @@ class Wire:
     def _client(self) -> httpx2.AsyncClient:
         if self._http is None:
             most = self._settings.max_in_flight
-            local = urlsplit(self._base).hostname in ("localhost", "127.0.0.1", "::1")
+            address = urlsplit(self._base)
+            local = address.hostname in ("localhost", "127.0.0.1", "::1")
             self._http = httpx2.AsyncClient(
                 timeout=httpx2.Timeout(None, connect=self._settings.connect_s),
                 limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
+                verify=address.scheme == "https",  # certificates take long to load, and plain http has none
                 trust_env=not local,  # a proxy of the environment cannot reach this machine's own servers
             )
         return self._http
