@@ -9,6 +9,7 @@ from stepcredit.steps.final_answer import final_answer
 
 _SPECIAL = r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|<eos>|</s>"
 _TAIL = 80
+_INK = re.compile(r"\S")
 _LINE_ENDS = re.compile(r"[^\S\n]*\n(?:[^\S\n]*\n)*")
 
 
@@ -39,38 +40,43 @@ class Blocks:
 @final
 @dataclass(frozen=True)
 class _Markers:
-    """Markers of one format; `closing` ends the think block, `asks` recognises the format."""
+    """Markers of one format; `closing` ends the think block; a format is recognised by one of its `signs`.
 
-    asks: re.Pattern[str]
+    Args:
+        signs: texts of which one occurs; where there is none, `opening` at the start of the text.
+    """
+
+    signs: tuple[str, ...]
     opening: re.Pattern[str]
     closing: re.Pattern[str]
     answer: re.Pattern[str]
     end: re.Pattern[str]
 
 
-def _markers(asks: str, opening: str, closing: str, answer: str, end: str) -> _Markers:
-    tail = rf"(?:{end}|{_SPECIAL})\Z"
-    texts = (asks, opening, closing, rf"\s*(?:{answer})?\s*", tail)
-    return _Markers(*(re.compile(text, re.MULTILINE) for text in texts))
+def _markers(signs: tuple[str, ...], opening: str, closing: str, answer: str, end: str) -> _Markers:
+    texts = (opening, closing, rf"\s*(?:{answer})?\s*", rf"(?:{end}|{_SPECIAL})\Z")
+    return _Markers(signs, *(re.compile(text, re.MULTILINE) for text in texts))
 
 
 _FORMS: dict[str, _Markers] = {
     "skyt1": _markers(
-        r"<\|(?:begin|end)_of_thought\|>",
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
         r"<\|begin_of_thought\|>",
         r"<\|end_of_thought\|>",
         r"<\|begin_of_solution\|>",
         r"<\|end_of_solution\|>",
     ),
-    "world": _markers(r"</think> answer(?= |\Z)", r"<think>", r"</think>", r"answer(?=\s|\Z)", r"<eos>"),
+    "world": _markers(
+        ("</think> answer ;", "</think> answer <eos>"), r"<think>", r"</think>", r"answer(?=\s|\Z)", r"<eos>"
+    ),
     "s1": _markers(
-        r"\A\s*(?:<\|im_start\|>)?think[ \t]*$",
-        r"\A\s*(?:<\|im_start\|>)?think[ \t]*$",
+        (),
+        r"(?:<\|im_start\|>)?think[ \t]*$",
         r"^(?=(?:<\|im_start\|>)?answer[ \t]*$)",
         r"(?:<\|im_start\|>)?answer(?=\s|\Z)",
         r"<\|im_end\|>",
     ),
-    "r1": _markers(r"</?think>", r"<think>", r"</think>", r"<answer>", r"</answer>"),
+    "r1": _markers(("<think>", "</think>"), r"<think>", r"</think>", r"<answer>", r"</answer>"),
 }
 """Formats by name, in the order in which they are looked for."""
 
@@ -106,7 +112,7 @@ def find_blocks(text: str, *, form: str = "auto", cut: bool = False) -> Blocks:
     check_form(form)
     name = form
     if form == "auto":
-        name = next((key for key, markers in _FORMS.items() if markers.asks.search(text)), "none")
+        name = next((key for key, markers in _FORMS.items() if _is(text, markers)), "none")
     if name == "none":
         return _unmarked(text, cut)
     return _marked(text, name, _FORMS[name])
@@ -120,6 +126,12 @@ def check_form(form: str) -> None:
     """
     if form not in FORMS:
         raise UsageError(f"unknown block format {form!r}; known: {', '.join(FORMS)}")
+
+
+def _is(text: str, markers: _Markers) -> bool:
+    if markers.signs:
+        return any(sign in text for sign in markers.signs)
+    return markers.opening.match(text, _skip(text, 0)) is not None
 
 
 def _marked(text: str, form: str, markers: _Markers) -> Blocks:
@@ -137,7 +149,7 @@ def _marked(text: str, form: str, markers: _Markers) -> Blocks:
 def _closing(text: str, markers: _Markers) -> tuple[re.Match[str] | None, tuple[int, int] | None]:
     """The marker that ends the think block, and the range of the answer behind it; either can be missing."""
     found = list(markers.closing.finditer(text))
-    openings = [match.end() for match in markers.opening.finditer(text)]
+    openings = [match.end() for match in markers.opening.finditer(text)] if markers.signs else []
     end = _trim(text, markers)
     for index in range(len(found) - 1, -1, -1):
         match = found[index]
@@ -162,7 +174,8 @@ def _unmarked(text: str, cut: bool) -> Blocks:  # noqa: FBT001 -- private
 
 
 def _skip(text: str, start: int) -> int:
-    return len(text) - len(text[start:].lstrip())
+    match = _INK.search(text, start)
+    return match.start() if match else len(text)
 
 
 def _trim(text: str, markers: _Markers) -> int:

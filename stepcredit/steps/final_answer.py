@@ -2,7 +2,7 @@
 
 import re
 
-from stepcredit.steps.sentences import sentence_starts
+from stepcredit.steps.sentences import formulas, sentence_starts
 
 _STATED = re.compile(
     r"\\(?:boxed|fbox)\s*\{(?!\s*\})|\bfinal\s+answer\b|^[ \t>*#]*A:|^[ \t>*#]*answer:|^####",
@@ -54,21 +54,28 @@ def final_answer(text: str) -> int | None:
     if at is None:
         return None
     paragraph = max(start for start in starts if start <= at)
-    narrower = (
-        (paragraph,),
-        _starts(_LINE, text, end),
-        [0, *sentence_starts(text[:end])],
-    )
-    choices = [max(start for start in level if start <= at) for level in narrower]
-    fits = [start for start in choices if start > 0 and end - start <= LONGEST]
-    best = fits[0] if fits else max(choices)
+    best = paragraph
+    if paragraph == 0 or end - paragraph > LONGEST:
+        best = _narrower(text, at, paragraph, end=end)
     return _with_lead(text, best, starts) if best == paragraph else best
+
+
+def _narrower(text: str, at: int, paragraph: int, *, end: int) -> int:
+    """Start of the line or sentence that holds character `at` of a paragraph which is all the text, or too long."""
+    outer = (paragraph + first for first, last in formulas(text[paragraph:end]) if first <= at - paragraph < last)
+    at = next(outer, at)
+    line = max(start for start in _starts(_LINE, text, end) if start <= at)
+    if line > 0 and end - line <= LONGEST:
+        return line
+    sentences = [line + start for start in sentence_starts(text[line:end])]
+    return max((start for start in sentences if start <= at), default=max(line, paragraph))
 
 
 def _last_mark(text: str, end: int, starts: list[int]) -> int | None:
     finished = text[end - 1 : end] in tuple(".!?)]}$*。！？") if end else False
     patterns = (_STATED, _SAID) if finished else (_STATED,)
-    marks = [match.start() for pattern in patterns for match in pattern.finditer(text, 0, end)]
+    first = max((start for start in starts if start <= end - TRAIL), default=0)  # marks before it are too far away
+    marks = [match.start() for pattern in patterns for match in pattern.finditer(text, first, end)]
     if marks:
         after = next((start for start in starts if start > max(marks)), end)
         if end - after <= TRAIL:

@@ -209,3 +209,9 @@ def test_recorded_vectors(name: str):
         for number in numbers:
             ids = list(range(number, number + size))
             assert tokenizer.decode(ids) == tokenizer._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def test_a_hole_in_the_vocabulary_is_named():
+    raw = Tokenizer(models.WordLevel({"a": 0, "b": 5}, unk_token="a"))
+    with pytest.raises(EngineError, match="token id 3 has no token in the tokenizer's vocabulary"):
+        FileTokenizer(raw).pieces([0, 3])

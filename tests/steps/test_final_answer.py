@@ -22,6 +22,7 @@ ENDINGS = {
     ),
     "a remark behind the answer": ("Add.\n\n\\boxed{3}\n\nThis fits.", "\\boxed{3}\n\nThis fits."),
     "the last of several": ("\\boxed{1}\n\nNo.\n\n\\boxed{3}", "\\boxed{3}"),
+    "a display is kept whole": ("Add one.\nThis gives\n\\[\n\\boxed{3}\n\\]", "\\[\n\\boxed{3}\n\\]"),
     "answer alone": ("The answer is 3.", "The answer is 3."),
     "chinese": ("加。\n\n因此，最终答案是3。", "因此，最终答案是3。"),
 }
