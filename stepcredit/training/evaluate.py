@@ -25,7 +25,7 @@ class Evaluated:
     Args:
         groups: complete groups in order.
         judgements: one a rollout, in the order of the groups; all-unknown for outcome-only rules.
-        reasons: how often each reason for an unknown judgement occurred.
+        reasons: how often each reason for an unknown judgement of a scorable rollout occurred.
     """
 
     groups: tuple[Group, ...]
@@ -62,7 +62,8 @@ async def evaluate_round(
     judge = parts.judge
     judgements = await asyncio.gather(*(_judge_one(judge, folder, steps) for steps in cut))
     folder.ledger.flush()
-    reasons = Counter(reason for judgement in judgements if (reason := unknown_reason(judgement)))
+    asked = [judgement for judgement in judgements if judgement.steps.outcome.status != "unscorable"]
+    reasons = Counter(reason for judgement in asked if (reason := unknown_reason(judgement)))
     return Evaluated(tuple(complete), tuple(judgements), reasons)
 
 

@@ -49,11 +49,15 @@ async def sample_round(parts: Parts, settings: RoundSettings, folder: RunFolder,
     ]
     recorded = {key: payload for key, payload in folder.ledger.items(STAGE) if key.startswith(f"r{round_index}-")}
     tasks: list[asyncio.Task[Rollout]] = []
-    async with asyncio.TaskGroup() as group:
-        for request in requests:
-            payload = recorded.get(request.id)
-            tasks.append(group.create_task(_sample_one(parts, settings, folder, request=request, payload=payload)))
-    folder.ledger.flush()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for request in requests:
+                payload = recorded.get(request.id)
+                tasks.append(group.create_task(_sample_one(parts, settings, folder, request=request, payload=payload)))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+    finally:
+        folder.ledger.flush()
     return [task.result() for task in tasks]
 
 

@@ -1,0 +1,316 @@
+"""`stepcredit demo`: fine-tune to the gate, teach the judges, train every arm from one checkpoint, and report."""
+
+import multiprocessing
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from multiprocessing.queues import Queue
+from pathlib import Path
+from queue import Empty
+from threading import Event, Thread
+from typing import Any, Literal, final
+
+import torch
+
+from stepcredit.core.records import Credit
+from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
+from stepcredit.recipes.demo_results import closing_sentence, curve_plots, method_figures, result_table, summary
+from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
+from stepcredit.recipes.judges import TeachingRecord, measure_judges, teach_generative, teach_taught
+from stepcredit.recipes.pretraining import GateFigures, Pretrained, pretrain_to_gate
+from stepcredit.report.build import rollout_view
+from stepcredit.report.page import write_report
+from stepcredit.report.progress import Progress, SilentProgress, Task
+from stepcredit.report.saved import dump_report
+from stepcredit.report.views import ReportData, RolloutView, TableView
+from stepcredit.store.codec import decode
+from stepcredit.store.ledger import Ledger
+from stepcredit.store.run_folder import RunFolder
+from stepcredit.training.rounds import RoundRow
+
+Preset = Literal["quick", "full"]
+FULL_SEEDS = 5
+"""Seeds of the preset `full`: the least from which a statement about learning may be made."""
+
+
+@final
+@dataclass(frozen=True)
+class DemoSettings:
+    """What the demo is asked to do.
+
+    Args:
+        seeds: number of seeds of every arm; the preset `full` raises it to five.
+        preset: `quick` (one seed) or `full`.
+        out: run folder.
+        exhibit: also train the arm that hacks its reward.
+        recipe: another recipe file of the same schema.
+        overrides: `section.key=value`, applied to the recipe.
+        workers: arms trained side by side, one thread each; `None` takes the number of cores.
+    """
+
+    seeds: int = 1
+    preset: Preset = "quick"
+    out: Path = Path("runs/demo")
+    exhibit: bool = False
+    recipe: Path = RECIPE
+    overrides: tuple[str, ...] = ()
+    workers: int | None = None
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """Seeds of the runs."""
+        return tuple(range(max(self.seeds, FULL_SEEDS) if self.preset == "full" else self.seeds))
+
+
+@final
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo gave.
+
+    Args:
+        summary: as in `summary.json`.
+        closing: what the intervals allow to be said.
+        folder: the run folder, with `report.html`.
+    """
+
+    summary: dict[str, Any]
+    closing: str
+    folder: Path
+
+
+def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoResult:
+    """Run the demo to its end, or go on where its folder stands.
+
+    Args:
+        settings: what to do.
+        progress: who is told; nobody by default.
+
+    Raises:
+        PartialError: if fine-tuning missed its gate.
+        UsageError: for a recipe that cannot be read, or a folder of another run.
+
+    Source: embedded_world.md 8.6; tp_grpo.md 1.8. Differs: off-policy rounds in place of on-policy iterations.
+    """
+    screen = progress or SilentProgress()
+    recipe = load_demo(settings.recipe, overrides=settings.overrides)
+    arms = [name for name, arm in recipe.arms.items() if settings.exhibit or not arm.exhibit]
+    with RunFolder.create_or_open(settings.out, _manifest(recipe, settings)) as folder:
+        checkpoint = settings.out / "checkpoints" / "policy"
+        pretrained = _pretrain(recipe, checkpoint, screen)
+        teaching = _teach(recipe, checkpoint, screen, arms=arms)
+        results = _train(recipe, checkpoint, settings, screen=screen, arms=arms)
+        judges = measure_judges(recipe, checkpoint, list(_credits(settings, arms, rounds=_ends(recipe))))
+        figures = [method_figures(recipe, name, results=results[name], teaching=teaching) for name in arms]
+        base = results[arms[0]][0].rows[0].accuracy or 0.0
+        told = summary(
+            recipe,
+            figures,
+            base_accuracy=base,
+            judges=judges,
+            versions=_versions(),
+            seeds=settings.seed_list,
+        )
+        told["gate"] = asdict(pretrained.figures)
+        told["pretrain"] = {"attempt": pretrained.attempt, "cpu_seconds": pretrained.cpu_seconds}
+        told["teaching"] = {name: asdict(record) for name, record in teaching.items()}
+        data = _report(recipe, settings, results=results, told=told, gate=pretrained.figures, table=(
+            result_table(recipe, figures, base_accuracy=base), _judge_table(judges)))  # fmt: skip
+        folder.write_json("summary.json", told)
+        folder.write_checkpoint("report.views", dump_report(data))
+        folder.write_text("report.html", write_report(data))
+    return DemoResult(told, closing_sentence(figures), settings.out)
+
+
+def _pretrain(recipe: DemoRecipe, checkpoint: Path, screen: Progress) -> Pretrained:
+    torch.set_num_threads(max(1, os.cpu_count() or 1))
+    tasks: dict[int, Task] = {}
+
+    def told(attempt: int, done: int, loss: float) -> None:
+        if attempt not in tasks:
+            name = "fine-tuning" if attempt == 0 else f"fine-tuning, restart {attempt}"
+            tasks[attempt] = screen.start(name, total=recipe.pretrain.updates, unit="updates")
+        tasks[attempt].advance(1, note=f"loss {loss:.3f}")
+        if done == recipe.pretrain.updates:
+            tasks[attempt].finish()
+
+    found = pretrain_to_gate(recipe, checkpoint, on_progress=told)
+    screen.say(f"gate passed: {_gate(found.figures)} (accuracy at {recipe.gate.divisions} divisions)")
+    return found
+
+
+def _teach(recipe: DemoRecipe, checkpoint: Path, screen: Progress, *, arms: Sequence[str]) -> dict[str, TeachingRecord]:
+    """Teach the judges that the arms need, side by side."""
+    needed = {recipe.arms[name].judge for name in arms}
+    jobs = {"generative": teach_generative, "taught": teach_taught}
+    chosen = {name: job for name, job in jobs.items() if name in needed}
+    found: dict[str, TeachingRecord] = {}
+    with _workers(len(chosen)) as pool:
+        futures = {name: pool.submit(job, recipe, checkpoint) for name, job in chosen.items()}
+        for name, future in futures.items():
+            task = screen.start(f"teaching the {name} judge", total=None, unit="updates")
+            found[name] = future.result()
+            task.advance(found[name].updates)
+            task.finish(f"{found[name].true_labels} true labels, {found[name].cpu_seconds:.0f} CPU s")
+    return found
+
+
+def _train(
+    recipe: DemoRecipe, checkpoint: Path, settings: DemoSettings, *, screen: Progress, arms: Sequence[str]
+) -> dict[str, list[ArmResult]]:
+    """All arms on all seeds, as many side by side as there are workers."""
+    jobs = [
+        ArmJob(recipe, name, seed, checkpoint, arm_folder(settings, name, seed))
+        for seed in settings.seed_list
+        for name in arms
+    ]
+    context = multiprocessing.get_context("spawn")
+    rows: Queue[tuple[str, int, RoundRow]] = context.Manager().Queue()  # pyright: ignore[reportAssignmentType]
+    done = Event()
+    watcher = Thread(target=_follow, args=(recipe, jobs, rows, done, screen), daemon=True)
+    watcher.start()
+    results: dict[str, list[ArmResult]] = {name: [] for name in arms}
+    try:
+        with _workers(settings.workers or os.cpu_count() or 1) as pool:
+            futures = [pool.submit(_run_in_worker, job, rows) for job in jobs]
+            for job, future in zip(jobs, futures, strict=True):
+                results[job.name].append(future.result())
+    finally:
+        done.set()
+        watcher.join()
+    return results
+
+
+def arm_folder(settings: DemoSettings, name: str, seed: int) -> Path:
+    """Run folder of one arm and seed."""
+    return settings.out / "arms" / f"{name}-seed{seed}"
+
+
+def _run_in_worker(job: ArmJob, rows: "Queue[tuple[str, int, RoundRow]]") -> ArmResult:
+    return run_arm(job, partial(_tell, rows, job.name, job.seed))
+
+
+def _tell(rows: "Queue[tuple[str, int, RoundRow]]", name: str, seed: int, row: RoundRow) -> None:
+    rows.put((name, seed, row))
+
+
+def _follow(
+    recipe: DemoRecipe,
+    jobs: Sequence[ArmJob],
+    rows: "Queue[tuple[str, int, RoundRow]]",
+    done: Event,
+    screen: Progress,
+) -> None:
+    tasks: dict[tuple[str, int], Task] = {}
+    while not (done.is_set() and rows.empty()):
+        try:
+            name, seed, row = rows.get(timeout=0.2)
+        except Empty:
+            continue
+        key = (name, seed)
+        if key not in tasks:
+            several = len({job.seed for job in jobs}) > 1
+            title = recipe.arms[name].title + (f", seed {seed}" if several else "")
+            tasks[key] = screen.start(title, total=recipe.rounds.rounds, unit="rounds")
+        accuracy = "" if row.accuracy is None else f"accuracy {row.accuracy:.3f}"
+        tasks[key].advance(0 if row.index < 0 else 1, note=accuracy)
+        if row.index + 1 == recipe.rounds.rounds:
+            tasks[key].finish(accuracy)
+
+
+def _workers(count: int) -> ProcessPoolExecutor:
+    """Worker processes with one thread each: on small models two processes beat two threads."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(max(1, count), mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _ends(recipe: DemoRecipe) -> tuple[int, int]:
+    return 0, recipe.rounds.rounds - 1
+
+
+def _credits(
+    settings: DemoSettings, arms: Sequence[str], *, rounds: Sequence[int] | None = None
+) -> "Sequence[tuple[str, int, Credit]]":
+    """(arm, round, credit) of the solutions kept for the report, first seed."""
+    found: list[tuple[str, int, Credit]] = []
+    for name in arms:
+        ledger = Ledger(arm_folder(settings, name, settings.seed_list[0]) / "ledger.sqlite")
+        try:
+            for key, payload in ledger.items("shown"):
+                index = int(key.partition("/")[0])
+                if rounds is None or index in rounds:
+                    found.append((name, index, decode(payload)))
+        finally:
+            ledger.close()
+    return found
+
+
+def _report(
+    recipe: DemoRecipe,
+    settings: DemoSettings,
+    *,
+    results: Mapping[str, Sequence[ArmResult]],
+    told: Mapping[str, Any],
+    gate: GateFigures,
+    table: tuple[TableView, ...],
+) -> ReportData:
+    shown: list[RolloutView] = [
+        rollout_view(credit, method=recipe.arms[name].title, round=index)
+        for name, index, credit in _credits(settings, list(results))
+    ]
+    sampled = sum(run.rows[-1].rollouts for runs in results.values() for run in runs)
+    facts = (
+        ("task", f"{recipe.world.name}, {recipe.world.length} steps"),
+        ("policy", f"{recipe.model.layers} layers, width {recipe.model.dim}, trained from scratch"),
+        ("gate", _gate(gate)),
+        ("round", f"{recipe.rounds.problems} problems x {recipe.rounds.group_size} rollouts"),
+        ("update", f"{recipe.rounds.rollouts_per_update} rollouts, learning rate {recipe.learner.learning_rate:g}"),
+        ("seeds", ", ".join(str(seed) for seed in settings.seed_list)),
+        ("machine", f"{os.cpu_count()} cores, {platform.machine()}"),
+        ("versions", ", ".join(f"{name} {number}" for name, number in _versions().items())),
+    )  # fmt: skip
+    return ReportData(
+        title="stepcredit demo",
+        subtitle="TP-GRPO and its variants beside GRPO: one starting policy, the same problems, equal rollouts",
+        facts=facts,
+        counts=(("rollouts sampled", sampled), ("methods", len(results)), ("seeds", len(settings.seed_list))),
+        tables=table,
+        plots=curve_plots(recipe, results),
+        closing=str(told["closing"]),
+        solutions=tuple(shown),
+        omitted=sampled - len(shown),
+    )
+
+
+def _judge_table(judges: Mapping[str, Mapping[str, float | None]]) -> TableView:
+    columns = list(dict.fromkeys(key for row in judges.values() for key in row))
+    rows = tuple((name, *(None if row.get(key) is None else round(float(row[key] or 0.0), 3) for key in columns))
+                 for name, row in judges.items())  # fmt: skip
+    note = "On the solutions of the first and the last round that this report shows; truth is exact step truth."
+    return TableView("Judges", ("judge", *(key.replace("_", " ") for key in columns)), rows, note)
+
+
+def _manifest(recipe: DemoRecipe, settings: DemoSettings) -> dict[str, Any]:
+    return {
+        "verb": "demo",
+        "recipe": recipe.model_dump(mode="json"),
+        "seeds": list(settings.seed_list),
+        "exhibit": settings.exhibit,
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("stepcredit", "torch", "numpy")} | {"python": platform.python_version()}
+
+
+def _gate(figures: GateFigures) -> str:
+    forward, caught = _shown(figures.forward_facts), _shown(figures.caught)
+    return f"accuracy {figures.accuracy:.3f}, forward facts {forward}, caught {caught}"
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"

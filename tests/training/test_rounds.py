@@ -1,0 +1,173 @@
+"""The rounds driver on a tabular policy that truly learns: resuming, recording, schedules, what is refused."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from stepcredit.core.errors import EngineError
+from stepcredit.core.protocols import Completion, Sampling
+from stepcredit.core.records import Credit, Group, Judgement, Steps, Verdict
+from stepcredit.credit.batch import assign
+from stepcredit.credit.grpo import GrpoSettings
+from stepcredit.store.run_folder import RunFolder
+from stepcredit.testing import (
+    ScriptedChecker,
+    ScriptedJudge,
+    ScriptedLearner,
+    ScriptedSampler,
+    ScriptedSplitter,
+    ScriptedTasks,
+    ScriptedTokenizer,
+    TabularPolicy,
+)
+from stepcredit.training.parts import Measurement, Parts, RoundSettings
+from stepcredit.training.rounds import RoundRow, Watcher, run_rounds
+from stepcredit.training.schedule import ProcessWeight
+from stepcredit.training.train import join
+
+WORDS = ("copy", "a", "b", "x", "y", "<eos>")
+SETTINGS = RoundSettings(Sampling(3, stop_ids=(5,)), rounds=3, problems=8, group_size=8, rollouts_per_update=16, seed=3)
+
+
+@dataclass
+class World:
+    """Parts over one tabular policy, and what they were asked."""
+
+    parts: Parts
+    policy: TabularPolicy
+    weights: list[float]
+
+
+def grpo(weights: list[float]):
+    def rule(
+        groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
+    ) -> list[Credit]:
+        weights.append(process_weight)
+        return list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0])
+
+    return rule
+
+
+def make_world(judge: ScriptedJudge | None = None) -> World:
+    tokenizer = ScriptedTokenizer(WORDS)
+    policy = TabularPolicy(tokenizer.size, seed=1)
+    weights: list[float] = []
+
+    async def measure() -> Measurement:
+        return Measurement(0.5, {"tokens": 3.0})
+
+    parts = Parts(
+        tasks=ScriptedTasks({"a": "x", "b": "y"}),
+        tokenizer=tokenizer,
+        sampler=ScriptedSampler(policy),
+        checker=ScriptedChecker(),
+        splitter=ScriptedSplitter(every=1),
+        judge=judge,
+        credit=grpo(weights),
+        learner=ScriptedLearner(policy, learning_rate=2.0),
+        sync=lambda: None,
+        measure=measure,
+    )
+    return World(parts, policy, weights)
+
+
+def walk(
+    world: World, path: Path, settings: RoundSettings = SETTINGS, watcher: Watcher | None = None
+) -> list[RoundRow]:
+    with RunFolder.create_or_open(path, {"test": "rounds"}) as folder:
+        return asyncio.run(run_rounds(world.parts, settings, folder, watcher=watcher))
+
+
+def test_the_policy_learns_and_every_rollout_is_accounted_for(tmp_path: Path) -> None:
+    rows = walk(make_world(), tmp_path, replace(SETTINGS, rounds=12))
+    assert [row.index for row in rows] == list(range(-1, 12))
+    assert rows[0].accuracy == 0.5
+    assert rows[-1].rollouts == 12 * 64
+    rights = [row.right for row in rows[1:] if row.right is not None]
+    assert sum(rights[-3:]) / 3 > sum(rights[:3]) / 3 + 0.15
+    assert rows[1].sampler_gap == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_run_cut_anywhere_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = make_world()
+    walk(whole, tmp_path / "whole")
+
+    class Cut(Exception):  # noqa: N818 -- stands for a kill
+        pass
+
+    for cut_at in (1, 3, 5):
+        world, seen = make_world(), [0]
+
+        def stop(_update: object, seen: list[int] = seen, cut_at: int = cut_at) -> None:
+            seen[0] += 1
+            if seen[0] == cut_at:
+                raise Cut
+
+        with pytest.raises(Cut):
+            walk(world, tmp_path / f"cut{cut_at}", watcher=Watcher(on_update=stop))
+        again = make_world()
+        rows = walk(again, tmp_path / f"cut{cut_at}")
+        assert again.policy.fingerprint == whole.policy.fingerprint
+        assert [row.index for row in rows] == [-1, 0, 1, 2]
+        with RunFolder.create_or_open(tmp_path / f"cut{cut_at}", {"test": "rounds"}) as folder:
+            updates = [row["index"] for row in folder.metrics() if row["kind"] == "update"]
+            assert updates == sorted(set(updates))
+
+
+def test_recorded_rollouts_and_verdicts_are_reused(tmp_path: Path) -> None:
+    def right(steps: Steps) -> list[Verdict]:
+        return [Verdict(1.0)] * len(steps)
+
+    judge = ScriptedJudge(right)
+    world = make_world(judge)
+    asked, inner = 0, world.parts.sampler
+
+    class Counting:
+        fingerprint = inner.fingerprint
+
+        async def sample(self, prompt_ids, sampling, *, seed) -> Completion:
+            nonlocal asked
+            asked += 1
+            if asked > 100:
+                raise EngineError("server gone")
+            return await inner.sample(prompt_ids, sampling, seed=seed)
+
+    world.parts = replace(world.parts, sampler=Counting())
+    with pytest.raises(EngineError, match="server gone"):
+        walk(world, tmp_path)
+    recorded = asked
+    asked = -1000
+    walk(world, tmp_path)
+    assert recorded + (asked + 1000) - 1 <= 3 * 64 + 64
+    assert max(judge.calls.values()) == 1
+
+
+def test_process_weight_reaches_the_rule(tmp_path: Path) -> None:
+    world = make_world()
+    walk(world, tmp_path, replace(SETTINGS, process_weight=ProcessWeight("alternate")))
+    assert world.weights == [1.0, 0.0, 1.0]
+
+
+def test_a_judge_that_cannot_decide_is_counted_by_reason(tmp_path: Path) -> None:
+    def silent(steps: Steps) -> list[Verdict]:
+        return [Verdict(reason="too long")] * len(steps)
+
+    rows = walk(make_world(ScriptedJudge(silent)), tmp_path)
+    assert rows[1].parse_rate == 0.0
+    assert rows[1].unknown_reasons == {"too long": 64 - rows[1].unscorable}
+
+
+def test_join_is_the_opposite_of_slice(tmp_path: Path) -> None:
+    kept: list[Credit] = []
+    watcher = Watcher(on_credit=lambda _index, credited: kept.extend(c for c in credited if c.kept))
+    walk(make_world(), tmp_path, replace(SETTINGS, rounds=1), watcher)
+    from stepcredit.core.pack import pack_of
+
+    pack = pack_of(kept)
+    again = join([pack.slice(i, i + 1) for i in range(pack.sequences)])
+    assert (again.ids == pack.ids).all()
+    assert (again.starts == pack.starts).all()
+    assert (again.advantages == pack.advantages).all()
