@@ -363,3 +363,19 @@ def test_whole_update_weights_match_the_loss_module() -> None:
     counts = torch.tensor(np.add.reduceat(pack.trained.astype(int), pack.starts[:-1]))
     assert torch.equal(columns.weights[torch.tensor(pack.trained)], token_weights(counts, reduction="grpo").float())
     assert not columns.weights[~torch.tensor(pack.trained)].any()
+
+
+def test_a_policy_learns_to_write_the_rewarded_token() -> None:
+    """The whole loop on the smallest policy: draw, reward, standardise, recompute old logprobs, update."""
+    model, rng = Bigram(), np.random.default_rng(0)
+    it = TorchLearner(model, LearnerSettings(0.1))
+    for _ in range(40):
+        odds = model.table[0].softmax(0).detach().double().numpy()
+        drawn = rng.choice(V, 16, p=odds / odds.sum())
+        rewards = (drawn == 3).astype(float)
+        pack = demonstration_pack([(np.array([0]), np.array([token])) for token in drawn])
+        advantages = np.zeros(len(pack.ids), np.float32)
+        advantages[pack.trained] = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
+        pack = replace(pack, advantages=advantages)
+        it.update(pack.with_old_logprobs(it.logprobs(pack)))
+    assert model.table[0].softmax(0)[3].item() > 0.9

@@ -1,7 +1,7 @@
 """Forward passes over packs: log probabilities of the trained tokens, with or without gradient."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from stepcredit.engines.learner.settings import Precision
 from stepcredit.losses.logprobs import token_logprobs
 
 
+@runtime_checkable
 class PackedModel(Protocol):
     """Reads sequences laid end to end; no sequence sees another.
 

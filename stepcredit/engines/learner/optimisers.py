@@ -1,10 +1,11 @@
-"""Optimisers of the learner: AdamW, or torch's Muon for the hidden matrices and AdamW for the rest."""
+"""Optimisers of the learner: AdamW, or Muon for the hidden matrices and AdamW for the rest."""
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from stepcredit.core.errors import EngineError
+from stepcredit.engines.learner.muon import FloatMuon
 from stepcredit.engines.learner.settings import LearnerSettings
 
 
@@ -29,8 +30,10 @@ def build_optimisers(module: nn.Module, settings: LearnerSettings) -> list[tuple
     if settings.optimiser == "muon" and settings.matrix_learning_rate is not None:
         if not matrices:
             raise EngineError("muon found no matrices inside numbered layers; use optimiser 'adamw'")
-        muon = torch.optim.Muon(
-            [p for name, p in trained.items() if name in matrices],
+        chosen = [p for name, p in trained.items() if name in matrices]
+        kind = FloatMuon if all(p.device.type == "cpu" for p in chosen) else torch.optim.Muon
+        muon = kind(
+            chosen,
             lr=settings.matrix_learning_rate,
             weight_decay=settings.weight_decay,
             momentum=settings.momentum,

@@ -62,7 +62,7 @@ def trained_of_sequence(pack: Pack) -> Int64[np.ndarray, " N"]:
     return np.add.reduceat(pack.trained.astype(np.int64), pack.starts[:-1])
 
 
-def demonstration_pack(sequences: Sequence[tuple[Int32[np.ndarray, " P"], Int32[np.ndarray, " T"]]]) -> Pack:
+def demonstration_pack(sequences: Sequence[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]]) -> Pack:
     """Pack prompts and the completions to imitate; all completion tokens are trained on.
 
     Args:

@@ -19,7 +19,7 @@ class LearnerSettings:
 
     Args:
         learning_rate: peak rate of AdamW.
-        optimiser: `adamw`, or `muon`: torch's Muon for the 2-D matrices inside the numbered layers, AdamW for the rest.
+        optimiser: `adamw`, or `muon`: Muon for the 2-D matrices inside the numbered layers, AdamW for the rest.
         matrix_learning_rate: peak rate of Muon; required with it.
         schedule: `constant`, or `linear` from the peak to `final_fraction` of it at `total_updates`.
         warmup_updates: updates over which the rate rises linearly; the first update has 1 / (warmup_updates + 1) of it.
