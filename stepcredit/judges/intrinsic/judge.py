@@ -182,9 +182,8 @@ class IntrinsicJudge:
         think, block = _blocks(steps)
         if not steps.closed or not block:
             self.statistics.solution("unmatchable")
-            reason = (
-                "no answer block to match" if steps.closed else "the think block was never closed: nothing to match"
-            )
+            missing = "no answer block to match"
+            reason = missing if steps.closed else f"think block never closed: {missing}"
             return unknown(len(steps), reason)
         verdicts = [labelled(Label.MATCHED)] * len(steps)
         if think:

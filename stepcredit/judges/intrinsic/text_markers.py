@@ -175,20 +175,21 @@ def _notice(text: str) -> _Notice | None:
         if said == "error" or (said == "open" and kind != "error"):
             at = start if kind in (None, "confirm") else at
             kind = said
-        elif said == "check" and kind is None:
+        elif said in ("check", "settled") and kind is None:
             at, kind = start, "confirm"
-        elif said == "agree" and kind == "open":
+        elif said in ("agree", "settled") and kind == "open":
             kind = "confirm"
     return None if kind is None else _Notice(kind, at)
 
 
-def _said(sentence: str) -> Literal["error", "open", "check", "agree"] | None:
-    """What one sentence does: admits an error, halts, re-checks, agrees, or none of these."""
+def _said(sentence: str) -> Literal["error", "open", "check", "agree", "settled"] | None:
+    """What one sentence does: admits an error, halts, re-checks, agrees, halts and agrees at once, or none of these."""
     if _ADMIT.search(sentence) and not _HEDGE.search(sentence) and "?" not in sentence:
         return "error"
-    if _CONFIRM.search(sentence):
-        return "agree"
-    if _HALT.search(sentence):
+    halts = _HALT.search(sentence) is not None
+    if _CONFIRM.search(sentence) and "?" not in sentence:
+        return "settled" if halts else "agree"
+    if halts:
         return "open"
     return "check" if _CHECK.search(sentence) or _ASKED.search(sentence) else None
 
@@ -196,7 +197,7 @@ def _said(sentence: str) -> Literal["error", "open", "check", "agree"] | None:
 def _agrees(text: str) -> bool:
     """True if the first sentence that confirms, halts or admits an error confirms, and is one of the first two."""
     said = [_said(match.group()) for match in islice(_SENTENCE.finditer(text), 2)]
-    return next((word for word in said if word not in (None, "check")), None) == "agree"
+    return next((word for word in said if word not in (None, "check")), None) in ("agree", "settled")
 
 
 def _conflicts(earlier: Features, later: Features) -> int:
