@@ -20,6 +20,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from stepcredit.core.arrays import frozen
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, UsageError
+from stepcredit.store.files import FileWriter
 
 _NAMES = ("tokenizer.json", "tokenizer.json.gz")
 
@@ -218,15 +219,14 @@ class FileTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, which `load` and `transformers` read."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        (target / "tokenizer.json").write_text(self._json, "utf-8")
+        target = FileWriter(Path(folder))
+        target.write("tokenizer.json", self._json)
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": self._eos,
             "clean_up_tokenization_spaces": False,
         }
-        (target / "tokenizer_config.json").write_text(json.dumps(config, indent=1), "utf-8")
+        target.write("tokenizer_config.json", json.dumps(config, indent=1))
 
     @cached_property
     def _table(self) -> list[bytes | None]:

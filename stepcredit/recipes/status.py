@@ -70,7 +70,14 @@ def run_status(run: Path) -> RunStatus:
     state: State = "running" if running else "stopped" if summary is None else "complete"
     stages, calls = _ledger(run)
     metrics = sum(1 for _ in read_metrics(run))
-    return RunStatus(run, state, stages, calls, metrics, str(manifest.get("command", "")), summary)
+    return RunStatus(run, state, stages, calls, metrics, _command(manifest, run), summary)
+
+
+def _command(manifest: dict[str, Any], run: Path) -> str:
+    """The command that made the run: the manifest's `command`, or one made from its `verb`."""
+    verb = manifest.get("verb")
+    made = "" if verb is None else f"stepcredit {verb} --out {run} and the same other options"
+    return str(manifest.get("command", made))
 
 
 def _ledger(run: Path) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, str], ...]]:
