@@ -142,9 +142,13 @@ class FileTokenizer:
         tokenizer.add_special_tokens([AddedToken(eos, normalized=False)])
         return cls(tokenizer, eos)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Digest of vocabulary, rules and end token."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         return digest("tokenizer", self._json, self._eos)
 
     @cached_property

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Credit, Group, Judgement, Outcome, Problem
@@ -142,7 +142,7 @@ def _manifest(job: ArmJob, task: WorldTask) -> dict[str, Any]:
         "recipe": job.recipe.model_dump(mode="json", exclude={"arms"}),
         "settings": job.arm.model_dump(mode="json"),
         "tokenizer": task.tokenizer.fingerprint,
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "versions": {name: version(name) for name in ("stepcredit", "torch", "numpy")},
     }
 
 

@@ -14,9 +14,8 @@ from queue import Empty
 from threading import Event, Thread
 from typing import Any, Literal, final
 
-import torch
-
 from stepcredit.core.records import Credit
+from stepcredit.engines.threads import use_threads
 from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
 from stepcredit.recipes.demo_results import closing_sentence, curve_plots, method_figures, result_table, summary
 from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
@@ -126,7 +125,7 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
 
 
 def _pretrain(recipe: DemoRecipe, checkpoint: Path, screen: Progress) -> Pretrained:
-    torch.set_num_threads(max(1, os.cpu_count() or 1))
+    use_threads(os.cpu_count() or 1)
     tasks: dict[int, Task] = {}
 
     def told(attempt: int, done: int, loss: float) -> None:
@@ -224,7 +223,7 @@ def _follow(
 def _workers(count: int) -> ProcessPoolExecutor:
     """Worker processes with one thread each: on small models two processes beat two threads."""
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max(1, count), mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+    return ProcessPoolExecutor(max(1, count), mp_context=context, initializer=use_threads, initargs=(1,))
 
 
 def _ends(recipe: DemoRecipe) -> tuple[int, int]:
