@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from embedded_cases import V, packed, small_model
@@ -22,7 +24,7 @@ def test_a_sequence_does_not_see_its_neighbours(sizes: dict[str, int]) -> None:
     model = small_model(**sizes)
     ids, positions, starts = packed(LENGTHS)
     together = model(ids, positions, starts)
-    for first, last in zip(starts[:-1], starts[1:], strict=True):
+    for first, last in pairwise(starts):
         alone = model(ids[first:last], positions[first:last], torch.tensor([0, last - first]))
         torch.testing.assert_close(together[first:last], alone, atol=1e-5, rtol=1e-5)
 
@@ -33,7 +35,7 @@ def test_gradient_is_the_sum_of_the_sequences_gradients() -> None:
     functional.cross_entropy(model(ids, positions, starts), ids, reduction="sum").backward()
     together = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in pairwise(starts):
         logits = model(ids[a:b], positions[a:b], torch.tensor([0, b - a]))
         functional.cross_entropy(logits, ids[a:b], reduction="sum").backward()
     for parameter, gradient in zip(model.parameters(), together, strict=True):
