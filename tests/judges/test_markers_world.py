@@ -3,10 +3,14 @@ import json
 import pytest
 from judged_solutions import solution
 
-from stepcredit.core.records import Label
+from stepcredit.core.records import Label, Outcome, Rollout
+from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge
 from stepcredit.judges.intrinsic.markers import world_markers
 from stepcredit.judges.intrinsic.tasks import SplitTask, TraceTask, VerifyTask
+from stepcredit.steps import Delimiter, retokenise
+from stepcredit.tasks.chain_world import ChainWorld
+from stepcredit.tasks.reflection_world import ReflectionWorld
 
 C, X, M, U = Label.CORRECT, Label.INCORRECT, Label.MATCHED, Label.MISMATCHED
 THINK = (
@@ -83,3 +87,17 @@ async def test_the_other_tasks_are_answered_too():
     assert json.loads(verify.text) == {"verdicts": ["wrong"]}
     lost = await reader.answer(TraceTask("", ("hm", "; check 4 *15 9 no-wait")), attempt=0, error="")
     assert json.loads(lost.text) == {"source": None, "evidence": ""}
+
+
+@pytest.mark.parametrize("world", [ReflectionWorld(), ChainWorld()], ids=["reflection", "chain"])
+async def test_labels_of_demonstrations_are_their_structure(world):
+    words = FileTokenizer.from_words(world.words)
+    for index, problem in enumerate(world.problems(30, seed=1)):
+        demonstration = world.demonstrate(problem, seed=index)
+        ids, text, starts = retokenise(demonstration.text, words)
+        rollout = Rollout("r", problem, "g", 0, text, words.encode(problem.text), ids, starts)
+        structure = demonstration.structure
+        for status, flags, label in (("right", structure.retracted, X), ("wrong", structure.adopted, M)):
+            steps = Delimiter().split(Outcome(rollout, status))
+            verdicts = await IntrinsicJudge(world_markers()).judge(steps)
+            assert [v.label is label for v in verdicts] == list(flags)

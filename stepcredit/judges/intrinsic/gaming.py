@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from stepcredit.core.errors import JudgeError
 from stepcredit.core.records import Judgement
 from stepcredit.judges.agreement import boundaries
 
@@ -43,9 +44,14 @@ def shape_of(judgements: Sequence[Judgement], count: CountReflections) -> Shape:
         judgements: at least one judged solution.
         count: counts reflections, such as `lambda texts: len(TextGrammar().reflections(texts))`.
 
+    Raises:
+        JudgeError: if there are no solutions.
+
     Source: tp_grpo.md 6, F11 and F12. Differs: none.
     """
     total = len(judgements)
+    if not total:
+        raise JudgeError("a round with no solutions has no shape")
     reflections = [_reflections(judgement, count) for judgement in judgements]
     tokens = [len(judgement.steps.rollout.completion_ids) for judgement in judgements]
     labels = [[verdict.label for verdict in judgement.verdicts] for judgement in judgements]
