@@ -83,13 +83,13 @@ def judge(
     Takes reasoning traces of any model: checks the final answer, cuts the text into steps, gives each step a verdict.
     The judge is what others call a verifier, a grader or a process reward model (PRM).
     """
-    from stepcredit.cli.screen import watched  # noqa: PLC0415
-    from stepcredit.recipes.judge_file import judge_file  # noqa: PLC0415
-
     if judge is FileJudge.CRITIC and server is None:
         raise UsageError(
             "--judge critic asks a model: give --server URL (any OpenAI-style chat server) and --model NAME"
         )
+    from stepcredit.cli.screen import watched  # noqa: PLC0415
+    from stepcredit.recipes.judge_file import judge_file  # noqa: PLC0415
+
     run = folder_for(file, verb="judge", out=out)
     with watched() as progress:
         judge_file(file, out=run, judge=judge.value, server=server, model=model, progress=progress)

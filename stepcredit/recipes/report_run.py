@@ -24,8 +24,9 @@ def save_report(run: Path, data: ReportData) -> Path:
     Raises:
         StoreError, MachineError: if the folder cannot be written.
     """
-    FileWriter(run).write(SAVED, dump_report(data))
-    return FileWriter(run).write(PAGE, write_report(data))
+    files = FileWriter(run)
+    files.write(SAVED, dump_report(data))
+    return files.write(PAGE, write_report(data))
 
 
 def report_run(run: Path) -> Path:
@@ -41,7 +42,8 @@ def report_run(run: Path) -> Path:
         UsageError: if the run has shown nothing yet.
         StoreError: if what it saved is damaged.
     """
-    return FileWriter(run).write(PAGE, write_report(saved_views(run)))
+    page = write_report(saved_views(run))
+    return FileWriter(run).write(PAGE, page)
 
 
 def show_run(run: Path, *, limit: int | None = None) -> RenderableType:

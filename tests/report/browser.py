@@ -1,0 +1,141 @@
+"""A headless Chromium driven over its debugging pipe: opens a page, evaluates, types keys, collects complaints."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--remote-debugging-pipe",
+    "--window-size=1366,768",
+)
+
+
+def chromium() -> str | None:
+    """Path of the browser, `None` if there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Page:
+    """One open page.
+
+    Args:
+        read: our end of the pipe that the browser writes.
+        write: our end of the pipe that the browser reads.
+    """
+
+    def __init__(self, read: int, write: int) -> None:
+        self._read, self._write = os.fdopen(read, "rb", buffering=0), os.fdopen(write, "wb", buffering=0)
+        self._number, self._rest, self._session = 0, b"", ""
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+
+    def open(self, url: str) -> None:
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        self.call("Page.navigate", url=url)
+        while not self.evaluate("document.documentElement?.dataset.ready === 'yes'"):
+            time.sleep(0.05)
+
+    def evaluate(self, expression: str) -> Any:
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(answer["exceptionDetails"]["exception"].get("description"))
+        return answer["result"].get("value")
+
+    def press(self, key: str) -> None:
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key if len(key) == 1 else "")
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def screenshot(self, path: Path) -> None:
+        import base64
+
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._write.write(json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return answer["result"]
+            self._note(answer)
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            data = self._read.read(1 << 20)
+            if not data:
+                raise RuntimeError("the browser went away")
+            self._rest += data
+        message, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(message)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        details = event.get("params", {})
+        if event.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(str(details["exceptionDetails"].get("exception", {}).get("description")))
+        elif event.get("method") == "Log.entryAdded" and details["entry"]["level"] == "error":
+            self.complaints.append(details["entry"]["text"])
+        elif event.get("method") == "Runtime.consoleAPICalled" and details["type"] in ("error", "warning"):
+            self.complaints.append(str(details["args"]))
+        elif event.get("method") == "Network.requestWillBeSent":
+            self.requests.append(details["request"]["url"])
+
+    def close(self) -> None:
+        self._read.close()
+        self._write.close()
+
+
+@contextmanager
+def browsing(url: str) -> Generator[Page]:
+    """A page open at the address, closed at the end with its browser."""
+    command = chromium()
+    assert command is not None
+    (their_read, our_write), (our_read, their_write) = os.pipe(), os.pipe()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        process = subprocess.Popen(
+            [
+                "bash",
+                "-c",
+                f'exec "$0" "$@" 3<&{their_read} 4>&{their_write}',
+                command,
+                *FLAGS,
+                f"--user-data-dir={profile}",
+            ],
+            pass_fds=(their_read, their_write),
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+        )
+        os.close(their_read)
+        os.close(their_write)
+        page = Page(our_read, our_write)
+        try:
+            page.open(url)
+            yield page
+        finally:
+            page.close()
+            process.terminate()
+            process.wait(timeout=30)

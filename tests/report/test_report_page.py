@@ -1,0 +1,120 @@
+"""The page as text: escaping, offline, plots or a sentence; and the terminal view of the same data."""
+
+import dataclasses
+import io
+import json
+import re
+
+import pytest
+from report_views import HOSTILE, report, scored, solution
+from rich.console import Console
+
+from stepcredit.report import ReportData, page, terminal_report, write_report
+from stepcredit.report.payload import CHUNK, index_of, script_json, strip_of
+from stepcredit.report.plots import plot_svg
+
+SCRIPT = re.compile(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', re.DOTALL)
+
+
+def terminal(data: ReportData, limit: int | None = None) -> str:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(terminal_report(data, limit=limit))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_hostile_text_is_never_markup() -> None:
+    data = dataclasses.replace(report(3, text=HOSTILE, problem=HOSTILE), title=HOSTILE, closing=HOSTILE)
+    text = write_report(data)
+    assert "<img" not in text
+    assert text.count("</script>") == len(SCRIPT.findall(text)) + 1
+    assert "{{ 7*7 }}" in text
+    assert "49" not in text[: text.index("<style>")]
+    assert json.loads(dict(SCRIPT.findall(text))["chunk-0"])[0]["problem"].startswith(HOSTILE)
+
+
+def test_the_page_is_offline() -> None:
+    text = write_report(report(3))
+    addresses = set(re.findall(r"https?://[^\s\"'<)]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert "default-src 'none'" in text
+    assert re.search(r"<(link|iframe|object|embed|img)\b|\bsrc=", text) is None
+
+
+def test_chunks_hold_every_solution_once() -> None:
+    text = write_report(report(2 * CHUNK))
+    parts = dict(SCRIPT.findall(text))
+    chunks = [json.loads(parts[f"chunk-{number}"]) for number in range(3)]
+    assert [len(chunk) for chunk in chunks] == [CHUNK, CHUNK, 1]
+    assert [item["id"] for chunk in chunks for item in chunk] == [*(f"r{n}" for n in range(2 * CHUNK)), "s0"]
+    assert "chunk-3" not in parts
+
+
+def test_index_columns() -> None:
+    index = index_of([solution(0), solution(1), scored(0)])
+    assert index["outcome"] == "rwu"
+    assert index["unknown"] == [0, 1, 0]
+    assert index["strip"] == ["cicc", "mnum", "0369"]
+    assert index["peak"] == 0.75
+    assert index["methods"] == ["TP-GRPO", "GRPO", ""]
+
+
+def test_steps_that_no_judge_read_are_dashes() -> None:
+    steps = tuple(dataclasses.replace(step, label=None, judged=False) for step in solution(0).steps)
+    assert strip_of(dataclasses.replace(solution(0), steps=steps)) == "----"
+
+
+def test_half_a_surrogate_pair_does_not_break_the_page() -> None:
+    assert "a?" in write_report(dataclasses.replace(report(0), solutions=(solution(0, text="a\ud800"),)))
+
+
+def test_script_json_keeps_what_it_says() -> None:
+    value = {"text": "</script>\u2028\u2029<!--"}
+    text = script_json(value)
+    assert json.loads(text) == value
+    assert "<" not in text
+    assert "\u2028" not in text
+
+
+def test_plots_are_drawn_and_follow_the_theme() -> None:
+    text = write_report(report(0))
+    assert text.count("<svg role=") == 1
+    svg = plot_svg(report(0).plots[0], name="x")
+    assert svg == plot_svg(report(0).plots[0], name="x")
+    assert "currentColor" in svg
+    assert "var(--rule-strong)" in svg
+    assert "<metadata>" not in svg
+    assert set(re.findall(r'\bid="(\w+)', svg)) == {"x"}
+
+
+def test_without_matplotlib_a_sentence_stands_for_the_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "can_plot", lambda: False)
+    text = write_report(report(0))
+    assert "<svg role=" not in text
+    assert "matplotlib is not installed" in text
+
+
+def test_unknown_cells_are_dashes_and_intervals_are_text() -> None:
+    text = write_report(report(0))
+    assert "[0.400, 0.600]" in text
+    assert 'title="unknown">–' in text
+    assert "12,345" in text
+
+
+def test_a_report_without_solutions_has_no_viewer() -> None:
+    text = write_report(ReportData("empty"))
+    assert 'id="solutions"' not in text
+    assert 'id="chunk-0"' not in text
+
+
+def test_terminal_shows_tables_verdicts_and_what_is_left_out() -> None:
+    text = terminal(report(3), limit=2)
+    assert "0.500 [0.400, 0.600]" in text
+    assert "✗ wrong  answer 3  reference 2" in text
+    assert "no reply could be read" in text
+    assert "-0.250..+0.250" not in text
+    assert "9 more solutions" in text
+    assert "No difference is shown." in text
+
+
+def test_terminal_text_is_not_markup() -> None:
+    assert "[red]x[/red]" in terminal(dataclasses.replace(report(0), solutions=(solution(0, text="[red]x[/red]"),)))
