@@ -58,9 +58,14 @@ class Run:
 def recipe_of(task: str, checkpoint: int) -> DemoRecipe:
     """The demo recipe, changed into a task, with one task table and pretraining seed a checkpoint."""
     changes = [f"{key}={json.dumps(value)}" for key, value in SETTINGS["tasks"][task].items()]
-    seeds = (f"world.task_seed={checkpoint}", f"pretrain.seed={checkpoint}", "measure.pass_problems=64")
+    rounds = (
+        SETTINGS["tuning"]["rounds"]
+        if checkpoint in SETTINGS["tuning"]["checkpoints"]
+        else SETTINGS["report"]["rounds"]
+    )
+    seeds = (f"world.task_seed={checkpoint}", f"pretrain.seed={checkpoint}", f"rounds.rounds={rounds}")
     arms = {name: ArmPart(**arm) for name, arm in SETTINGS["arms"].items()}
-    return load_demo(RECIPE, overrides=(*seeds, *changes)).model_copy(update={"arms": arms})
+    return load_demo(RECIPE, overrides=(*seeds, "measure.pass_problems=64", *changes)).model_copy(update={"arms": arms})
 
 
 def prepare(task: str, checkpoint: int, folder: Path, judges: Sequence[str]) -> tuple[str, int, bool]:

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from functools import partial
 from importlib.metadata import version
 from multiprocessing.queues import Queue
@@ -14,6 +15,7 @@ from queue import Empty
 from threading import Event, Thread
 from typing import Any, Literal, final
 
+from stepcredit.core.errors import UsageError
 from stepcredit.core.records import Credit
 from stepcredit.engines.threads import use_threads
 from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
@@ -46,6 +48,7 @@ class DemoSettings:
         preset: `quick` (one seed) or `full`.
         out: run folder.
         exhibit: also train the arm that hacks its reward.
+        arms: names of the arms to train, `None` for all of the recipe.
         recipe: another recipe file of the same schema.
         overrides: `section.key=value`, applied to the recipe.
         workers: arms trained side by side, one thread each; `None` takes the number of cores.
@@ -55,9 +58,15 @@ class DemoSettings:
     preset: Preset = "quick"
     out: Path = Path("runs/demo")
     exhibit: bool = False
+    arms: tuple[str, ...] | None = None
     recipe: Path = RECIPE
     overrides: tuple[str, ...] = ()
     workers: int | None = None
+
+    @property
+    def verb(self) -> str:
+        """`demo` for the comparison, `train` for chosen arms."""
+        return "demo" if self.arms is None else "train"
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -96,7 +105,7 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
     """
     screen = progress or SilentProgress()
     recipe = load_demo(settings.recipe, overrides=settings.overrides)
-    arms = [name for name, arm in recipe.arms.items() if settings.exhibit or not arm.exhibit]
+    arms = _chosen_arms(recipe, settings)
     with RunFolder.create_or_open(settings.out, _manifest(recipe, settings)) as folder:
         checkpoint = settings.out / "checkpoints" / "policy"
         pretrained = _pretrain(recipe, checkpoint, screen)
@@ -122,6 +131,17 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
         folder.write_checkpoint("report.views", dump_report(data))
         folder.write_text("report.html", write_report(data))
     return DemoResult(told, closing_sentence(figures), settings.out)
+
+
+def _chosen_arms(recipe: DemoRecipe, settings: DemoSettings) -> list[str]:
+    """Names of the arms to train, in the recipe's order."""
+    if settings.arms is None:
+        return [name for name, arm in recipe.arms.items() if settings.exhibit or not arm.exhibit]
+    for name in settings.arms:
+        if name not in recipe.arms:
+            near = get_close_matches(name, recipe.arms, n=1, cutoff=0.0)
+            raise UsageError(f"the recipe has no arm {name}; did you mean {near[0]}?", item=str(settings.recipe))
+    return [name for name in recipe.arms if name in settings.arms]
 
 
 def _pretrain(recipe: DemoRecipe, checkpoint: Path, screen: Progress) -> Pretrained:
@@ -272,7 +292,7 @@ def _report(
         ("versions", ", ".join(f"{name} {number}" for name, number in _versions().items())),
     )  # fmt: skip
     return ReportData(
-        title="stepcredit demo",
+        title=f"stepcredit {settings.verb}",
         subtitle="TP-GRPO and its variants beside GRPO: one starting policy, the same problems, equal rollouts",
         facts=facts,
         counts=(("rollouts sampled", sampled), ("methods", len(results)), ("seeds", len(settings.seed_list))),
@@ -294,10 +314,10 @@ def _judge_table(judges: Mapping[str, Mapping[str, float | None]]) -> TableView:
 
 def _manifest(recipe: DemoRecipe, settings: DemoSettings) -> dict[str, Any]:
     return {
-        "verb": "demo",
+        "verb": settings.verb,
         "recipe": recipe.model_dump(mode="json"),
         "seeds": list(settings.seed_list),
-        "exhibit": settings.exhibit,
+        "arms": _chosen_arms(recipe, settings),
         "versions": _versions(),
     }
 

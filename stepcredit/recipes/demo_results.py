@@ -92,6 +92,9 @@ def closing_sentence(figures: Sequence[MethodFigures]) -> str:
     Each later arm is above, below, or `no difference shown` where the 95% intervals overlap.
     """
     base, *others = figures
+    if not others:
+        reached = f"{base.accuracy.value:.3f} [{base.accuracy.low:.3f}, {base.accuracy.high:.3f}]"
+        return f"{base.title}: final accuracy {reached} after {base.rollouts} rollouts, seeds: {base.seeds}."
     said: list[str] = []
     for other in others:
         if other.accuracy.overlaps(base.accuracy):
@@ -169,7 +172,7 @@ def result_table(recipe: DemoRecipe, figures: Sequence[MethodFigures], *, base_a
         for f in figures
     )
     note = (
-        f"Start: accuracy {base_accuracy:.3f}. {figures[0].rollouts} sampled rollouts a run, seeds: {figures[0].seeds}. "
+        f"Start: accuracy {base_accuracy:.3f}. {figures[0].rollouts} rollouts sampled a run, seeds: {figures[0].seeds}. "
         "95% bootstrap intervals over problems, and over seeds where there are several. "
         "A dash: never reached. CPU seconds include teaching the judge."
     )

@@ -74,7 +74,7 @@ class WorldTask:
     @cached_property
     def splitter(self) -> Delimiter:
         """One step a unit: what a `;` opens."""
-        return Delimiter(";")
+        return Delimiter(";", form="world")
 
     @property
     def checker(self) -> WorldChecker:

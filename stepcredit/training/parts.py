@@ -59,7 +59,7 @@ class Parts:
     judge: Judge | None
     credit: CreditRule
     learner: Learner
-    sync: Callable[[], None]
+    sync: Callable[[], object]
     measure: Callable[[], Awaitable[Measurement]] | None = None
 
 
