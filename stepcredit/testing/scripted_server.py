@@ -93,6 +93,7 @@ class ScriptedServer:
             task = asyncio.ensure_future(self._talk(reader, writer))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+            task.add_done_callback(lambda _: writer.close())  # a task that is cancelled before it starts closes nothing
 
         server = await asyncio.start_server(accept, "127.0.0.1", 0)
         self._port = server.sockets[0].getsockname()[1]
@@ -102,6 +103,7 @@ class ScriptedServer:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # closing takes one more turn of the loop
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -116,8 +118,6 @@ class ScriptedServer:
                     break
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client went away
-        finally:
-            writer.close()
 
     async def _read(self, reader: asyncio.StreamReader) -> Asked | None:
         line = (await reader.readline()).decode("latin-1").split()
