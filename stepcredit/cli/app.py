@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from stepcredit.cli.looking import doctor, recipes, report, status
-from stepcredit.cli.programs import demo, judge, run
+from stepcredit.cli.programs import demo, judge, run, train
 
-VERBS: tuple[Callable[..., Any], ...] = (demo, judge, run, report, status, recipes, doctor)
+VERBS: tuple[Callable[..., Any], ...] = (demo, judge, run, train, report, status, recipes, doctor)
 """Every verb; its function's name is its word, its docstring its help."""
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""Verbs that walk the path: demo, judge, run."""
+"""Verbs that walk the path: demo, train, judge, run."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stepcredit.cli.options import OutOption, SetOption, folder_for, tell
+from stepcredit.cli.options import OutOption, RecipeOption, SetOption, folder_for, tell
 from stepcredit.core.errors import UsageError
 
 
@@ -62,6 +62,35 @@ def demo(
 
     run = Path("runs/demo") if out is None else out
     chosen = DemoSettings(seeds=seeds, preset=preset.value, out=run, exhibit=exhibit, overrides=tuple(settings or ()))
+    with watched() as progress:
+        run_demo(chosen, progress)
+    tell(run)
+
+
+def train(
+    arm: Annotated[
+        list[str], typer.Option("--arm", help="Method of the recipe to train, such as tp_grpo; may be repeated.")
+    ],
+    recipe: RecipeOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 1,
+    out: OutOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Train a policy with one method of a recipe: rounds of sample, evaluate, train.
+
+    The same as one arm of the demo, with any key of the recipe changed by --set. A run that was stopped goes on when
+    the command is given again.
+    """
+    from stepcredit.recipes.extras import require_extra  # noqa: PLC0415
+
+    require_extra("train", job="stepcredit train")
+    from stepcredit.cli.screen import watched  # noqa: PLC0415
+    from stepcredit.recipes.demo import RECIPE, DemoSettings, run_demo  # noqa: PLC0415
+
+    run = Path("runs/train") if out is None else out
+    chosen = DemoSettings(
+        seeds=seeds, out=run, arms=tuple(arm), recipe=recipe or RECIPE, overrides=tuple(settings or ())
+    )
     with watched() as progress:
         run_demo(chosen, progress)
     tell(run)
