@@ -56,7 +56,7 @@ def shard_bytes(columns: Mapping[str, NDArray[Any]]) -> bytes:
                 raise StoreError(f"column {name} holds objects, a shard holds numbers")
             part = io.BytesIO()
             np.lib.format.write_array(part, np.asarray(column, order="C"), allow_pickle=False)
-            # numpy.savez stamps the time of day into the file; a fixed stamp keeps shards byte-identical.
+            # zipfile would stamp the time of day into the file; a fixed stamp keeps shards byte-identical.
             archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), part.getvalue())
     return buffer.getvalue()
 

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepcredit.core.digests import digest
@@ -140,6 +140,7 @@ def test_references_are_resolved():
         load(data)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Verdict,

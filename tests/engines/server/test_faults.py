@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 from hypothesis import given
+from hypothesis import settings as tries
 from hypothesis import strategies as st
 
 from stepcredit.core.errors import BudgetError, EngineError, StepcreditError, UsageError
@@ -163,6 +164,7 @@ async def test_bad_logprobs_are_garbage(logprobs: str):
     assert np.isfinite(done.logprobs).all()
 
 
+@tries(deadline=None)
 @given(st.binary(max_size=60) | st.sampled_from(GARBAGE))
 def test_no_body_is_ever_more_than_an_engine_error(body: bytes):
     with suppress(orjson.JSONDecodeError, GarbageError, StepcreditError):
