@@ -1,9 +1,13 @@
 """Options that several verbs share, and the last lines that every program prints."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from stepcredit.core.errors import PartialError
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write; giving it again goes on.")]
 SetOption = Annotated[
@@ -11,6 +15,8 @@ SetOption = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
 ]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings; see `stepcredit recipes`.")]
+ServerOption = Annotated[str | None, typer.Option(help="Address of an OpenAI-style chat server, for critic.")]
+ModelOption = Annotated[str | None, typer.Option(help="Name of the model on that server, if it has several.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, as given to --out.")]
 
 
@@ -23,12 +29,23 @@ def folder_for(file: Path, *, verb: str, out: Path | None) -> Path:
     return Path("runs") / f"{verb}-{file.name.split('.')[0]}" if out is None else out
 
 
-def tell(run: Path) -> None:
-    """Print what the run showed (tables and closing sentence) and where its page is."""
+@contextmanager
+def told(run: Path) -> Generator[None]:
+    """When the program in this block ends, whole or in part, print its tables and where its page is."""
+    try:
+        yield
+    except PartialError:
+        _tell(run)
+        raise
+    _tell(run)
+
+
+def _tell(run: Path) -> None:
     from rich.console import Console  # noqa: PLC0415 -- start-up stays quick
 
-    from stepcredit.recipes.report_run import PAGE, show_run  # noqa: PLC0415
+    from stepcredit.recipes.report_run import PAGE, SAVED, show_run  # noqa: PLC0415
 
-    console = Console(highlight=False)
-    console.print(show_run(run, limit=0))
-    console.print(f"\nreport: {run / PAGE}", markup=False, soft_wrap=True)
+    if (run / SAVED).exists():
+        console = Console(highlight=False)
+        console.print(show_run(run, limit=0))
+        console.print(f"\nreport: {run / PAGE}", markup=False, soft_wrap=True)

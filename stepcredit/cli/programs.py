@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stepcredit.cli.options import OutOption, RecipeOption, SetOption, folder_for, tell
-from stepcredit.core.errors import UsageError
+from stepcredit.cli.options import ModelOption, OutOption, RecipeOption, ServerOption, SetOption, folder_for, told
 
 
 class Preset(StrEnum):
@@ -62,9 +61,8 @@ def demo(
 
     run = Path("runs/demo") if out is None else out
     chosen = DemoSettings(seeds=seeds, preset=preset.value, out=run, exhibit=exhibit, overrides=tuple(settings or ()))
-    with watched() as progress:
+    with told(run), watched() as progress:
         run_demo(chosen, progress)
-    tell(run)
 
 
 def train(
@@ -91,9 +89,8 @@ def train(
     chosen = DemoSettings(
         seeds=seeds, out=run, arms=tuple(arm), recipe=recipe or RECIPE, overrides=tuple(settings or ())
     )
-    with watched() as progress:
+    with told(run), watched() as progress:
         run_demo(chosen, progress)
-    tell(run)
 
 
 def judge(
@@ -103,40 +100,44 @@ def judge(
     judge: Annotated[
         FileJudge, typer.Option(help="markers needs no model; critic asks a chat server.")
     ] = FileJudge.MARKERS,
-    server: Annotated[str | None, typer.Option(help="Address of an OpenAI-style server, for critic.")] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the model on that server.")] = None,
+    server: ServerOption = None,
+    model: ModelOption = None,
     out: OutOption = None,
+    settings: SetOption = None,
 ) -> None:
     """Judge every step of your own solutions (step-level verification, process reward).
 
     Takes reasoning traces of any model: checks the final answer, cuts the text into steps, gives each step a verdict.
     The judge is what others call a verifier, a grader or a process reward model (PRM).
     """
-    if judge is FileJudge.CRITIC and server is None:
-        raise UsageError(
-            "--judge critic asks a model: give --server URL (any OpenAI-style chat server) and --model NAME"
-        )
     from stepcredit.cli.screen import watched  # noqa: PLC0415
     from stepcredit.recipes.judge_file import judge_file  # noqa: PLC0415
 
     run = folder_for(file, verb="judge", out=out)
-    with watched() as progress:
-        judge_file(file, out=run, judge=judge.value, server=server, model=model, progress=progress)
-    tell(run)
+    with told(run), watched() as progress:
+        judge_file(
+            file,
+            out=run,
+            judge=judge.value,
+            server=server,
+            model=model,
+            overrides=tuple(settings or ()),
+            progress=progress,
+        )
 
 
 def run(
     file: Annotated[Path, typer.Option("--input", help="JSONL or JSONL.gz of recorded solutions (reasoning traces).")],
     judge: Annotated[FileJudge, typer.Option(help="Who gives the verdicts on steps.")] = FileJudge.MARKERS,
-    credit: Annotated[str, typer.Option(help="Credit rule: grpo, grpo_ps or tp_grpo.")] = "tp_grpo",
+    credit: Annotated[str, typer.Option(help="Credit rule: tp_grpo, grpo or grpo_ps.")] = "tp_grpo",
     until: Annotated[Stage, typer.Option(help="Last stage to walk.")] = Stage.CREDIT,
     tokenizer: Annotated[Path | None, typer.Option(help="Folder or file of tokenizer.json, for token credit.")] = None,
-    out: OutOption = None,
     group_by: Annotated[
         GroupBy, typer.Option(help="Which solutions are compared with one another.")
     ] = GroupBy.PROBLEM_AND_MODEL,
-    server: Annotated[str | None, typer.Option(help="Address of an OpenAI-style server, for critic.")] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the model on that server.")] = None,
+    server: ServerOption = None,
+    model: ModelOption = None,
+    out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
     """Take recorded solutions along the path: check, split, judge, thoughts, credit for every token.
@@ -145,20 +146,18 @@ def run(
     """
     from stepcredit.cli.screen import watched  # noqa: PLC0415
     from stepcredit.recipes.recorded import run_recorded  # noqa: PLC0415
+    from stepcredit.recipes.recorded_settings import RecordedSettings  # noqa: PLC0415
 
-    walked = folder_for(file, verb="run", out=out)
-    with watched() as progress:
-        run_recorded(
-            file,
-            out=walked,
-            judge=judge.value,
-            credit=credit,
-            until=until.value,
-            tokenizer=tokenizer,
-            group_by=group_by.value,
-            server=server,
-            model=model,
-            overrides=tuple(settings or ()),
-            progress=progress,
-        )
-    tell(walked)
+    chosen = RecordedSettings(
+        folder_for(file, verb="run", out=out),
+        judge.value,
+        credit=credit,
+        until=until.value,
+        tokenizer=tokenizer,
+        group_by=group_by.value,
+        server=server,
+        model=model,
+        overrides=tuple(settings or ()),
+    )
+    with told(chosen.out), watched() as progress:
+        run_recorded(file, chosen, progress=progress)

@@ -25,7 +25,7 @@ def terminal_report(data: ReportData, *, limit: int | None = None) -> Renderable
 
     Args:
         data: what to show.
-        limit: show at most so many solutions; `None` shows all.
+        limit: show at most so many solutions; `None` shows all, 0 only the results.
     """
     parts: list[RenderableType] = [Text(data.title, style="bold")]
     if data.subtitle:
@@ -38,7 +38,7 @@ def terminal_report(data: ReportData, *, limit: int | None = None) -> Renderable
     shown = data.solutions if limit is None else data.solutions[:limit]
     parts += [Padding(terminal_solution(view), (1, 0, 0, 0)) for view in shown]
     left = len(data.solutions) - len(shown) + data.omitted
-    if left:
+    if left and limit != 0:
         parts.append(Padding(Text(f"{left:,} more solutions", style="dim"), (1, 0, 0, 0)))
     return Group(*parts)
 
