@@ -69,6 +69,7 @@ function drawList(wanted, fresh) {
 function options(select, first, entries) {
   select.replaceChildren(make("option", { value: "" }, first), ...entries.map(([value, name]) => make("option", { value }, name)));
   select.hidden = entries.length < 2;
+  select.parentElement.hidden = [...select.parentElement.children].every((other) => other.hidden);
 }
 
 function fillFilters() {

@@ -15,6 +15,11 @@ function signed(value) {
   return value === null || value === undefined ? "none" : (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(3);
 }
 
+function shortened(name) {
+  const [kind, digest] = name.split(/:(.*)/s);
+  return (kind + (digest ? ":" + digest.slice(0, 6) : "")).slice(0, 40);
+}
+
 function head(solution, item) {
   const outcome = index.outcome[item];
   const answer = solution.answer === null ? "no answer read" : solution.answer;
@@ -28,7 +33,7 @@ function head(solution, item) {
   if (method) chips.push(make("span", { class: "chip" }, make("b", {}, method), index.round[item] === null ? "" : ` · round ${index.round[item]}`));
   chips.push(make("span", { class: "chip" }, `${solution.tokens.toLocaleString("en")} tokens`));
   if (solution.finish !== "stop") chips.push(make("span", { class: "chip" }, { length: "cut by length", open: "not finished" }[solution.finish]));
-  if (solution.judge) chips.push(make("span", { class: "chip" }, "judge ", make("b", {}, solution.judge.slice(0, 40))));
+  if (solution.judge) chips.push(make("span", { class: "chip", title: solution.judge }, "judge ", make("b", {}, shortened(solution.judge))));
   if (others > 0 && state.problem === "") {
     const more = make("button", { class: "chip", type: "button", title: "p" }, `${others.toLocaleString("en")} more of this problem`);
     more.addEventListener("click", () => go({ problem: String(index.problem[item]) }));
@@ -141,7 +146,8 @@ function piecesOf(step) {
 function verdictOf(step, letter) {
   const parts = [];
   if (LABELS[letter] && letter !== "-") parts.push(make("div", { class: "say" }, make("i", {}, LABELS[letter].mark), LABELS[letter].name));
-  if (step.v !== undefined) parts.push(make("div", { class: "score" }, step.v.toFixed(3), make("u", { style: `--w:${100 * step.at}%` })));
+  const told = LABELS[letter] && (step.at === 0 || step.at === 1); // such a score says what the label says
+  if (step.v !== undefined && !told) parts.push(make("div", { class: "score" }, step.v.toFixed(3), make("u", { style: `--w:${100 * step.at}%` })));
   if (step.why) parts.push(make("p", {}, step.why));
   return make("div", { class: "verdict" }, ...parts);
 }
