@@ -7,7 +7,7 @@ are ignored. Every error is one line that names file and line, and how to mend i
 import difflib
 import gzip
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -101,10 +101,31 @@ def read_responses(path: Path) -> tuple[RecordedResponse, ...]:
         UsageError: for a file or line that cannot be used; names file and line.
         MachineError: if the file may not be read.
     """
-    name = _stem(path)
+    return _responses(_rows(path), _stem(path))
+
+
+def responses_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[RecordedResponse, ...]:
+    """The same from mappings with the keys of a file's lines, as a program has them.
+
+    Args:
+        rows: one mapping a response.
+        name: what the set is called; stands in ids and errors.
+
+    Raises:
+        UsageError: if there are none, or one cannot be used; names its place, counted from 1.
+
+    >>> responses_of([{"problem": "1 + 1", "gold": "2", "response": "2"}], "mine")[0].id
+    'mine:1'
+    """
+    if not rows:
+        raise UsageError("no solutions were given; one mapping each is needed", item=name)
+    return _responses(((f"{name}:{number}", number, row) for number, row in enumerate(rows, 1)), name)
+
+
+def _responses(rows: Iterable[tuple[str, int, Mapping[str, Any]]], name: str) -> tuple[RecordedResponse, ...]:
     seen: dict[str, str] = {}
     responses: list[RecordedResponse] = []
-    for place, number, row in _rows(path):
+    for place, number, row in rows:
         identifier = _identifier(row, place, f"{name}:{number}", seen)
         text, reference = _text(row, "problem", place), _reference(row, place)
         problem = Problem(f"{name}/{digest(text, reference)[:12]}", text, reference, name)

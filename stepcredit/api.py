@@ -1,0 +1,146 @@
+"""The facade: `stepcredit.judge(...)`, one synchronous call for scripts and notebooks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from stepcredit.core.protocols import Judge
+from stepcredit.core.records import Judgement, OutcomeStatus
+from stepcredit.engines.byte_tokenizer import ByteTokenizer
+from stepcredit.recipes.blocking import wait_for
+from stepcredit.recipes.recorded import splitter_of
+from stepcredit.recipes.recorded_judges import checker_of, opened_judge
+from stepcredit.recipes.recorded_rollouts import RolloutMaker, grouped
+from stepcredit.recipes.recorded_settings import FileJudge, RecordedRecipe, check_judge, load_recorded
+from stepcredit.recipes.recorded_walk import Walked, WalkParts, walk
+from stepcredit.report.progress import SilentTask
+from stepcredit.tasks.jsonl import RecordedResponse, read_responses, responses_of
+
+Solutions = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""A JSONL file by path, one solution, or several: mappings with the keys of a file's lines."""
+
+
+@final
+@dataclass(frozen=True)
+class JudgedStep:
+    """One step and what the judge says of it.
+
+    Args:
+        text: the step; the texts of all steps joined are the solution.
+        label: `correct`, `incorrect`, `matched` or `mismatched`; `None` if the judge gives none.
+        score: the judge's number, `None` if it has none.
+        reason: why the step is unknown, or a rationale.
+    """
+
+    text: str
+    label: str | None
+    score: float | None
+    reason: str
+
+
+@final
+@dataclass(frozen=True)
+class JudgedSolution:
+    """One solution, checked, cut and judged.
+
+    Args:
+        id: `id` of the mapping or line, else its place.
+        outcome: `right`, `wrong` or `unscorable`.
+        answer: the answer that was read, `None` if there was none.
+        reason: why the outcome is so, in a few words.
+        steps: its steps in order.
+        judgement: the record, for `stepcredit.credit`; its tokens are bytes.
+        failed: why the judge itself failed, empty if it did not.
+    """
+
+    id: str
+    outcome: OutcomeStatus
+    answer: str | None
+    reason: str
+    steps: tuple[JudgedStep, ...]
+    judgement: Judgement
+    failed: str = ""
+
+
+def judge(
+    solutions: Solutions,
+    *,
+    judge: FileJudge | Judge = "markers",
+    server: str | None = None,
+    model: str | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[JudgedSolution, ...]:
+    r"""Give a verdict on every step of solutions; nothing is written to disk.
+
+    Works in scripts and in notebooks, where an event loop is running already. `judge_file` and `stepcredit judge` do
+    the same over a run folder, with resuming and a report.
+
+    Args:
+        solutions: mappings with `problem`, `answer` (or `gold`; `None`: none known) and `completion` (or `response`, or
+            `steps`), or a path to a JSONL file of such.
+        judge: `markers` needs no model, `critic` asks the chat server; or any `core.protocols.Judge`.
+        server: address of an OpenAI-style server, for `critic`.
+        model: name of the model there; `None` takes the only one.
+        overrides: `section.key=value` of `recorded.toml`, such as `checker.mode=string`.
+
+    Returns:
+        One a solution, in order. A step the judge could not decide has neither label nor score, and a reason.
+
+    Raises:
+        UsageError: for a mapping, line, key or choice that cannot be used; names its place.
+        MachineError: if there is no server, or, in a script, math-verify's processes could not start because the call
+            does not stand under `if __name__ == "__main__":` (`checker.mode=string` needs none).
+
+    Source: own. Differs: none.
+
+    >>> [solution] = judge({"problem": "2 + 3?", "answer": "5", "completion": "2 + 3 = 5.\n\nThe answer is 5."})
+    >>> solution.outcome, [step.label for step in solution.steps]
+    ('right', ['correct', 'correct'])
+    """
+    recipe = load_recorded(tuple(overrides))
+    source, recorded = _read(solutions)
+    if isinstance(judge, str):
+        check_judge(judge, server)
+    walked = wait_for(lambda: _walk(recorded, source, judge=judge, recipe=recipe, server=server, model=model))
+    return tuple(_shown(item) for item in walked)
+
+
+def _read(solutions: Solutions) -> tuple[str, tuple[RecordedResponse, ...]]:
+    if isinstance(solutions, str | Path):
+        return str(solutions), read_responses(Path(solutions))
+    rows = [solutions] if isinstance(solutions, Mapping) else list(solutions)
+    return "solutions", responses_of(rows, "solutions")
+
+
+async def _walk(
+    recorded: tuple[RecordedResponse, ...],
+    source: str,
+    *,
+    judge: FileJudge | Judge,
+    recipe: RecordedRecipe,
+    server: str | None,
+    model: str | None,
+) -> tuple[Walked, ...]:
+    if isinstance(judge, str):
+        async with opened_judge(judge, recipe, server=server, model=model) as (opened, _):
+            return await _walk(recorded, source, judge=opened, recipe=recipe, server=server, model=model)
+    checker, pool = checker_of(recipe.checker)
+    try:
+        maker = RolloutMaker(ByteTokenizer(), source)
+        parts = WalkParts(maker, checker, splitter_of(recipe.steps), judge, ledger=None, source=source)
+        return await walk(parts, recorded, grouping=grouped(recorded, "problem-and-model"), task=SilentTask())
+    finally:
+        if pool is not None:
+            pool.close()
+
+
+def _shown(item: Walked) -> JudgedSolution:
+    judgement, outcome = item.judgement, item.outcome
+    verdicts = () if judgement is None else judgement.verdicts
+    steps = tuple(
+        JudgedStep(text, None if verdict.label is None else verdict.label.value, verdict.score, verdict.reason)
+        for text, verdict in zip(item.steps.texts, verdicts, strict=True)
+    )
+    shown = judgement or Judgement(item.steps, (), "")
+    return JudgedSolution(item.rollout.id, outcome.status, outcome.answer, outcome.reason, steps, shown, item.failed)

@@ -1,0 +1,207 @@
+"""Settings of a walk over recorded solutions: what the command line asks for, and the schema of `recorded.toml`."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, final, get_args
+
+from pydantic import Field
+
+from stepcredit.core.errors import UsageError
+from stepcredit.credit import rule_named
+from stepcredit.credit.choices import check_choice, nearest
+from stepcredit.credit.keep import Keep
+from stepcredit.credit.rule import Need
+from stepcredit.recipes.loading import Section, load_recipe
+
+Stage = Literal["check", "split", "judge", "credit"]
+GroupBy = Literal["problem-and-model", "problem"]
+FileJudge = Literal["markers", "critic"]
+
+STAGES: tuple[str, ...] = get_args(Stage)
+RECIPE = Path(__file__).with_name("recorded.toml")
+
+
+class StepsPart(Section):
+    """`[steps]`: the splitter and its own settings; lines that bring `steps` are cut as they say."""
+
+    splitter: str
+    form: str | None = None
+    short: int | None = None
+    long: int | None = None
+    lines: bool | None = None
+    word: str | None = None
+    size: int | None = None
+    by_block: bool | None = None
+
+
+class CheckerPart(Section):
+    """`[checker]`: `auto` compares formulas with math-verify where it is installed, else text and numbers only."""
+
+    mode: Literal["auto", "math", "string"]
+    cut: Literal["wrong", "unscorable"] | None = None
+    timeout_s: float | None = Field(gt=0, default=None)
+    workers: int | None = Field(ge=1, default=None)
+
+
+class JudgePart(Section):
+    """`[judge]`: `merged`, `retries` of `markers`; `max_tokens`, `temperature`, `seed`, `votes` of `critic`."""
+
+    merged: bool | None = None
+    retries: int | None = Field(ge=0, default=None)
+    max_tokens: int | None = Field(ge=1, default=None)
+    temperature: float | None = Field(ge=0, default=None)
+    seed: int | None = None
+    votes: int | None = Field(ge=1, default=None)
+
+
+class ServerPart(Section):
+    """`[server]`: limits and waits of the client, and what calls may cost (prices are for a million tokens)."""
+
+    key_variable: str | None = None
+    max_in_flight: int | None = Field(ge=1, default=None)
+    max_tries: int | None = Field(ge=1, default=None)
+    deadline_s: float | None = Field(gt=0, default=None)
+    first_byte_s: float | None = Field(gt=0, default=None)
+    idle_s: float | None = Field(gt=0, default=None)
+    connect_s: float | None = Field(gt=0, default=None)
+    max_calls: int | None = Field(ge=1, default=None)
+    max_cost: float | None = Field(gt=0, default=None)
+    input_price: float | None = Field(ge=0, default=None)
+    output_price: float | None = Field(ge=0, default=None)
+
+
+class CreditPart(Section):
+    """`[credit]`: the keep rule, and settings of the credit rule (see the rule's settings class)."""
+
+    keep: Keep
+    process_weight: float | None = None
+    alpha: float | None = None
+    scale: str | None = None
+    sides: str | None = None
+    incorrect_relief: str | None = None
+    std: str | None = None
+    epsilon: float | None = None
+    on_unknown: str | None = None
+    unit: str | None = None
+
+
+class ReportPart(Section):
+    """`[report]`: most solutions, and most characters of their texts, that the step viewer holds."""
+
+    solutions: int = Field(ge=0)
+    characters: int = Field(ge=0)
+
+
+class RecordedRecipe(Section):
+    """The whole of `recorded.toml`."""
+
+    steps: StepsPart
+    checker: CheckerPart
+    judge: JudgePart = JudgePart()
+    server: ServerPart = ServerPart()
+    credit: CreditPart
+    report: ReportPart
+
+
+@final
+@dataclass(frozen=True)
+class RecordedSettings:
+    """What a walk over recorded solutions is asked to do.
+
+    Args:
+        out: run folder.
+        judge: `markers` needs no model; `critic` asks the chat server.
+        credit: name of the credit rule.
+        until: last stage to walk.
+        tokenizer: folder or file of a tokenizer; needed for credit. Without it a token is a byte.
+        group_by: which solutions are compared with one another.
+        server: address of an OpenAI-style server.
+        model: name of the model there; `None` takes the only one.
+        overrides: `section.key=value`, applied to the recipe.
+
+    Raises:
+        UsageError: for an unknown choice, or choices that do not go together.
+    """
+
+    out: Path
+    judge: FileJudge = "markers"
+    credit: str = "tp_grpo"
+    until: Stage = "credit"
+    tokenizer: Path | None = None
+    group_by: GroupBy = "problem-and-model"
+    server: str | None = None
+    model: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_choice("until", self.until, Stage)
+        check_choice("group_by", self.group_by, GroupBy)
+        check_judge(self.judge, self.server)
+        if self.until != "credit":
+            return
+        rule = rule_named(self.credit)
+        if self.judge == "critic" and Need.FLAGS in rule.needs:
+            mend = "take --credit grpo_ps, or --judge markers"
+            raise UsageError(f"credit rule {self.credit} reads labels, and the critic gives scores; {mend}")
+        if self.tokenizer is None:
+            mend = "give --tokenizer DIR (a tokenizer.json, that of the model that wrote the text), or --until judge"
+            raise UsageError(f"credit goes to tokens, and no tokenizer was named; {mend}")
+
+    def reaches(self, stage: Stage) -> bool:
+        """True if the walk goes as far as the stage."""
+        return STAGES.index(self.until) >= STAGES.index(stage)
+
+
+def check_judge(name: str, server: str | None) -> None:
+    """Refuse an unknown judge, and the critic without a server.
+
+    Raises:
+        UsageError: naming the mend.
+    """
+    check_choice("judge", name, FileJudge)
+    if name == "critic" and server is None:
+        mend = "give --server URL (any OpenAI-style chat server) and --model NAME"
+        raise UsageError(f"judge critic asks a model; {mend}")
+
+
+def load_recorded(overrides: tuple[str, ...] = ()) -> RecordedRecipe:
+    """The recipe of recorded solutions.
+
+    Raises:
+        UsageError: for an unknown key or a value out of range.
+    """
+    return load_recipe(RECIPE, RecordedRecipe, overrides=overrides)
+
+
+def given(part: Section, *names: str) -> dict[str, Any]:
+    """The keys of a section that are set, all of them or those named.
+
+    >>> given(JudgePart(votes=3), "votes", "seed")
+    {'votes': 3}
+    """
+    wanted = names or tuple(type(part).model_fields)
+    return {name: value for name in wanted if (value := getattr(part, name)) is not None}
+
+
+def refuse_others(part: Section, known: tuple[str, ...], *, section: str, of: str) -> None:
+    """Refuse keys that are set and that the chosen part does not have.
+
+    Raises:
+        UsageError: naming the nearest key that it has.
+    """
+    for name in given(part):
+        if name not in known:
+            raise UsageError(f"{section}.{name} is no setting of {of}; {nearest(name, known)}", item=RECIPE.name)
+
+
+def rule_settings(name: str, part: CreditPart) -> object:
+    """Settings of a credit rule from `[credit]`.
+
+    Raises:
+        UsageError: for a key that the rule does not have, or a value out of range.
+    """
+    rule = rule_named(name)
+    made: Any = rule.settings
+    known = tuple(field.name for field in fields(made))
+    refuse_others(part, (*known, "keep"), section="credit", of=name)
+    return made(**given(part, *(key for key in known if key in type(part).model_fields)))
