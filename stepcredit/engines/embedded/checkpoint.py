@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
@@ -30,7 +31,7 @@ _NAMES = {
 def save_checkpoint(model: CausalLM, folder: str | Path, *, tokenizer: FileTokenizer | None = None) -> Path:
     """Write config, weights, generation config and, if given, the tokenizer's files.
 
-    The weights are written last but one and `config.json` last, so a folder with a config is whole.
+    `config.json` is written last, so a folder that has one is whole.
 
     Raises:
         MachineError: if the folder cannot be written.
@@ -61,7 +62,7 @@ def load_checkpoint(folder: str | Path) -> CausalLM:
         raise EngineError(f"there is no {WEIGHTS}; is this a checkpoint folder?", item=str(root))
     try:
         tensors = load_tensors(path.read_bytes())
-    except Exception as error:  # the library's error type derives from Exception alone
+    except SafetensorError as error:
         raise EngineError(f"is damaged: {error}", item=str(path)) from error
     model = CausalLM(config)
     try:

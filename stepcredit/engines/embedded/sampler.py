@@ -89,7 +89,8 @@ def draw(logprobs: Tensor, uniform: Tensor, *, temperature: Tensor, top_p: Tenso
     mass = chances.cumsum(dim=-1)
     found = torch.searchsorted(mass, uniform[:, None] * mass[:, -1:], right=True).squeeze(1)
     last = chances.shape[1] - 1 - (chances.flip(1) > 0).byte().argmax(dim=1)
-    return torch.where(greedy, logprobs.argmax(dim=-1), found.minimum(last))
+    found = found.minimum(last)
+    return torch.where(greedy, logprobs.argmax(dim=-1), found) if greedy.any() else found
 
 
 def _nucleus(chances: Tensor, top_p: Tensor) -> Tensor:
