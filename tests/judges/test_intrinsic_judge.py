@@ -108,7 +108,7 @@ async def test_solutions_without_think_steps_need_no_call():
 
 async def test_a_rejected_reply_is_asked_again_with_what_was_wrong():
     good = Matches((False,) * 6).write()
-    reader = ScriptedReader(P4=['{"matches": ["no"]}', "no idea", good])
+    reader = ScriptedReader(P4=[Matches((False,)).write(), "no idea", good])
     judge = IntrinsicJudge(reader)
     verdicts = await judge.judge(solution(THINK, ("4",), status="wrong"))
     assert labels(verdicts) == [U] * 6 + [M]
@@ -177,7 +177,11 @@ async def test_proposed_ranges_tile_the_think_block():
 
 async def test_fuzzed_replies_give_whole_judgements_and_never_a_made_up_score():
     bodies = ["", "null", "{}", "[]", '{"choices": []}', "<html>502</html>", '{"matches": null}', "NaN", "�"]
-    bodies += [json.dumps({"matches": [word] * n}) for word in ("match", "maybe", 0.5, None) for n in (0, 5, 7)]
+    bodies += [
+        json.dumps({"matches": [{"step": k, "verdict": word} for k in range(n)]})
+        for word in ("match", "maybe", 0.5, None)
+        for n in (0, 5, 7)
+    ]
     for body in bodies:
         judge = IntrinsicJudge(ScriptedReader(P4=[body] * 3))
         verdicts = await judge.judge(solution(THINK, ("4",), status="wrong"))

@@ -69,14 +69,28 @@ def test_reflections_come_in_order_of_their_steps():
     assert Reflections((Reflection(1, "confirm"), Reflection(3, "error"))).errors == (3,)
 
 
+def test_a_reader_may_go_through_all_steps_and_give_its_grounds():
+    entries = [{"step": k, "because": f"step {k}", "kind": "none"} for k in range(4)]
+    entries[2]["kind"] = "error"
+    assert parse(REFLECT, json.dumps({"reflections": entries})) == Reflections((Reflection(2, "error"),))
+    entries = [{"step": k, "because": "", "verdict": "no"} for k in range(4)]
+    assert parse(MATCH, json.dumps({"matches": entries})) == Matches((False,) * 4)
+    entries[1]["because"] = None
+    assert reason(MATCH, json.dumps({"matches": entries})) == RejectReason.WRONG_TYPE
+
+
+def matches(*verdicts):
+    return json.dumps({"matches": [{"step": k, "verdict": verdict} for k, verdict in enumerate(verdicts)]})
+
+
 @pytest.mark.parametrize(
     ("task", "text", "expected"),
     [
         (MATCH, "", RejectReason.NOT_JSON),
         (MATCH, "The matches are: {}", RejectReason.NOT_JSON),
-        (MATCH, '```json\n{"matches": ["no", "no", "no", "no"]}\n```', RejectReason.NOT_JSON),
-        (MATCH, '{"matches": ["no", "no", "no", "no"]} {"matches": []}', RejectReason.NOT_JSON),
-        (MATCH, '{"matches": ["no", "no", "no"', RejectReason.NOT_JSON),
+        (MATCH, f"```json\n{matches(*['no'] * 4)}\n```", RejectReason.NOT_JSON),
+        (MATCH, matches(*["no"] * 4) + ' {"matches": []}', RejectReason.NOT_JSON),
+        (MATCH, matches(*["no"] * 4)[:-2], RejectReason.NOT_JSON),
         (MATCH, '{"matches": NaN}', RejectReason.NOT_JSON),
         (MATCH, "[" * 100_000, RejectReason.NOT_JSON),
         (MATCH, "9" * 5_000, RejectReason.NOT_JSON),
@@ -87,11 +101,18 @@ def test_reflections_come_in_order_of_their_steps():
         (MATCH, '{"matches": ["no", "no", "no", "no"], "why": ""}', RejectReason.WRONG_KEYS),
         (MATCH, '{"matches": [], "matches": ["no", "no", "no", "no"]}', RejectReason.WRONG_KEYS),
         (MATCH, '{"matches": "no"}', RejectReason.WRONG_TYPE),
-        (MATCH, '{"matches": ["no", "no", "no", "No"]}', RejectReason.UNKNOWN_WORD),
-        (MATCH, '{"matches": [true, false, true, true]}', RejectReason.UNKNOWN_WORD),
-        (MATCH, '{"matches": [["match"], "no", "no", "no"]}', RejectReason.UNKNOWN_WORD),
-        (MATCH, '{"matches": ["no", "no", "no"]}', RejectReason.WRONG_COUNT),
-        (MATCH, '{"matches": ["no", "no", "no", "no", "no"]}', RejectReason.WRONG_COUNT),
+        (MATCH, '{"matches": ["no", "no", "no", "no"]}', RejectReason.NOT_AN_OBJECT),
+        (MATCH, '{"matches": [{"step": 0}]}', RejectReason.WRONG_KEYS),
+        (MATCH, '{"matches": [{"step": 0, "verdict": "no", "why": ""}]}', RejectReason.WRONG_KEYS),
+        (MATCH, '{"matches": [{"step": 0, "because": "", "kind": "no"}]}', RejectReason.WRONG_KEYS),
+        (MATCH, matches("no", "no", "no", "No"), RejectReason.UNKNOWN_WORD),
+        (MATCH, matches(True, False, True, True), RejectReason.UNKNOWN_WORD),
+        (MATCH, matches(["match"], "no", "no", "no"), RejectReason.UNKNOWN_WORD),
+        (MATCH, matches("no", "no", "no"), RejectReason.WRONG_COUNT),
+        (MATCH, matches("no", "no", "no", "no", "no"), RejectReason.UNKNOWN_INDEX),
+        (MATCH, '{"matches": [{"step": 1, "verdict": "no"}]}', RejectReason.WRONG_ORDER),
+        (MATCH, '{"matches": [{"step": 0, "verdict": "no"}, {"step": 0, "verdict": "no"}]}', RejectReason.WRONG_ORDER),
+        (MATCH, '{"matches": [{"step": "0", "verdict": "no"}]}', RejectReason.WRONG_TYPE),
         (VERIFY, '{"verdicts": ["wrong", "right", "right"]}', RejectReason.WRONG_COUNT),
         (VERIFY, '{"verdicts": ["wrong", "match"]}', RejectReason.UNKNOWN_WORD),
         (REFLECT, '{"reflections": [{"step": 4, "kind": "error"}]}', RejectReason.UNKNOWN_INDEX),
@@ -146,7 +167,7 @@ def test_no_text_raises(task, text):
     assert isinstance(parse(task, text), Reject)
 
 
-WORDS = st.sampled_from(["wrong", "right", "match", "no", "error", "confirm", "y = 8", "steps", "source", ""])
+WORDS = st.sampled_from(["wrong", "match", "no", "error", "y = 8", "step", "source", "verdict", "kind", "because", ""])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 6) | st.floats() | WORDS,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(WORDS, inner, max_size=3),
@@ -161,7 +182,7 @@ def test_no_json_raises_and_what_is_taken_fits_the_task(task, fields):
     result = parse(task, json.dumps(fields))
     if isinstance(result, Matches):
         assert len(result.matched) == len(STEPS)
-        assert ["match" if yes else "no" for yes in result.matched] == fields["matches"]
+        assert ["match" if yes else "no" for yes in result.matched] == [e["verdict"] for e in fields["matches"]]
     elif isinstance(result, Trace | TracedVerification):
         assert result.source is None or 0 <= result.source < 3
     elif not isinstance(result, Reject):

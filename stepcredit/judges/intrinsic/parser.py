@@ -1,6 +1,7 @@
 """The one strict parser of the intrinsic judge: a reader's text to a typed answer, or a named reject.
 
 No text raises, and no label is ever invented: what is not exactly the form that was asked for is a `Reject`.
+Entries that name a step may give their grounds in one more key, `because`: a string that is read by people alone.
 Rejected are: text around the JSON, missing, extra or repeated keys, numbers that are not whole indices, words that
 were not offered, indices out of range, a wrong count, a source at or after its reflection, a quotation that is not
 in the steps shown, ranges that do not tile.
@@ -64,7 +65,7 @@ def parse(task: Task, text: str) -> Answer | Reject:
 
     >>> parse(ReflectTask("", ("a", "no, wrong")), '{"reflections": [{"step": 1, "kind": "error"}]}')
     Reflections(items=(Reflection(step=1, kind='error'),))
-    >>> str(parse(MatchTask("", ("a", "b"), ("c",)), '{"matches": ["match"]}'))
+    >>> str(parse(MatchTask("", ("a", "b"), ("c",)), '{"matches": [{"step": 0, "verdict": "match"}]}'))
     'wrong count: 1 matches for 2 steps'
     """
     match task:
@@ -111,28 +112,32 @@ def parse_split(task: SplitTask, text: str) -> Tiling | Reject:
 
 
 def parse_reflect(task: ReflectTask, text: str) -> Reflections | Reject:
-    """P1: `{"reflections": [{"step": k, "kind": "error" or "confirm"}, ...]}`, each step at most once."""
+    """P1: `{"reflections": [{"step": k, "kind": "error", "confirm" or "none"}, ...]}`, each step at most once.
+
+    A reader that goes through all steps says `none` of those that hold no reflection; leaving them out says the same.
+    """
     fields = _fields(text, ("reflections",))
     if isinstance(fields, Reject):
         return fields
     items = fields["reflections"]
     if not isinstance(items, list):
         return _reject(RejectReason.WRONG_TYPE, "reflections must be a list")
-    kinds: dict[int, ReflectionKind] = {}
+    kinds: dict[int, ReflectionKind | None] = {}
     for item in items:
-        wrong = _keys(item, ("step", "kind"))
+        wrong = _entry(item, ("step", "kind"))
         if wrong is not None:
             return wrong
         step, kind = item["step"], item["kind"]
         bad = _index(step, len(task.steps), "step")
         if bad is not None:
             return bad
-        if kind not in ("error", "confirm"):
-            return _reject(RejectReason.UNKNOWN_WORD, f"kind must be error or confirm, got {_short(kind)}")
+        if kind not in ("error", "confirm", "none"):
+            return _reject(RejectReason.UNKNOWN_WORD, f"kind must be error, confirm or none, got {_short(kind)}")
         if step in kinds:
             return _reject(RejectReason.REPEATED_INDEX, f"step {step} is listed twice")
-        kinds[step] = kind
-    return Reflections(tuple(Reflection(step, kinds[step]) for step in sorted(kinds)))
+        kinds[step] = None if kind == "none" else kind
+    found = ((step, kinds[step]) for step in sorted(kinds))
+    return Reflections(tuple(Reflection(step, kind) for step, kind in found if kind is not None))
 
 
 def parse_trace(task: TraceTask, text: str) -> Trace | Reject:
@@ -166,11 +171,22 @@ def parse_trace_verify(task: TraceVerifyTask, text: str) -> TracedVerification |
 
 
 def parse_match(task: MatchTask, text: str) -> Matches | Reject:
-    """P4: `{"matches": ["match" or "no", ...]}`, one for each think step."""
+    """P4: `{"matches": [{"step": k, "verdict": "match" or "no"}, ...]}`, every think step once and in order."""
     fields = _fields(text, ("matches",))
     if isinstance(fields, Reject):
         return fields
-    matched = _words(fields["matches"], "matches", ("match", "no"), len(task.steps))
+    entries = fields["matches"]
+    if not isinstance(entries, list):
+        return _reject(RejectReason.WRONG_TYPE, "matches must be a list")
+    verdicts: list[Any] = []
+    for place, entry in enumerate(entries):
+        wrong = _entry(entry, ("step", "verdict")) or _index(entry["step"], len(task.steps), "step")
+        if wrong is not None:
+            return wrong
+        if entry["step"] != place:
+            return _reject(RejectReason.WRONG_ORDER, f"step {entry['step']} where step {place} must stand")
+        verdicts.append(entry["verdict"])
+    matched = _words(verdicts, "matches", ("match", "no"), len(task.steps))
     return matched if isinstance(matched, Reject) else Matches(matched)
 
 
@@ -219,6 +235,15 @@ def _fields(text: str, names: tuple[str, ...]) -> dict[str, Any] | Reject:
     except (ValueError, RecursionError):
         return _reject(RejectReason.NOT_JSON, f"the reply must be one JSON object and nothing else, got {_short(text)}")
     return _keys(value, names) or value
+
+
+def _entry(value: object, names: tuple[str, ...]) -> Reject | None:
+    """Why the value is not an entry with these keys and perhaps `because`."""
+    if not isinstance(value, dict) or "because" not in value:
+        return _keys(value, names)
+    if not isinstance(value["because"], str):
+        return _reject(RejectReason.WRONG_TYPE, "because must be a string")
+    return _keys(value, (*names, "because"))
 
 
 def _keys(value: object, names: tuple[str, ...]) -> Reject | None:

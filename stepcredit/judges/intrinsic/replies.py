@@ -20,6 +20,7 @@ class RejectReason(StrEnum):
     REPEATED_INDEX = "repeated index"
     LATE_SOURCE = "source not before the reflection"
     ABSENT_EVIDENCE = "evidence not in the text"
+    WRONG_ORDER = "wrong order"
     WRONG_COUNT = "wrong count"
     NOT_A_TILING = "not a tiling"
 
@@ -148,9 +149,10 @@ class Matches:
     matched: tuple[bool, ...]
 
     def write(self) -> str:
-        """The reply as JSON text.
+        """The reply as JSON text, every step named: a list of bare words would have to be counted out.
 
         >>> Matches((True, False)).write()
-        '{"matches": ["match", "no"]}'
+        '{"matches": [{"step": 0, "verdict": "match"}, {"step": 1, "verdict": "no"}]}'
         """
-        return json.dumps({"matches": ["match" if matched else "no" for matched in self.matched]})
+        words = ("match" if matched else "no" for matched in self.matched)
+        return json.dumps({"matches": [{"step": k, "verdict": word} for k, word in enumerate(words)]})
