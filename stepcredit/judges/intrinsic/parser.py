@@ -10,7 +10,7 @@ Source: tp_grpo.md 1.2-1.4 and 3 ("reject when"). Differs: `"source": null` says
 """
 
 import json
-from typing import Any, TypeGuard, overload
+from typing import Any, Literal, TypeGuard, overload
 
 from stepcredit.judges.intrinsic.replies import (
     Matches,
@@ -122,7 +122,7 @@ def parse_reflect(task: ReflectTask, text: str) -> Reflections | Reject:
     items = fields["reflections"]
     if not isinstance(items, list):
         return _reject(RejectReason.WRONG_TYPE, "reflections must be a list")
-    kinds: dict[int, ReflectionKind | None] = {}
+    kinds: dict[int, ReflectionKind | Literal["none"]] = {}
     for item in items:
         wrong = _entry(item, ("step", "kind"))
         if wrong is not None:
@@ -135,9 +135,8 @@ def parse_reflect(task: ReflectTask, text: str) -> Reflections | Reject:
             return _reject(RejectReason.UNKNOWN_WORD, f"kind must be error, confirm or none, got {_short(kind)}")
         if step in kinds:
             return _reject(RejectReason.REPEATED_INDEX, f"step {step} is listed twice")
-        kinds[step] = None if kind == "none" else kind
-    found = ((step, kinds[step]) for step in sorted(kinds))
-    return Reflections(tuple(Reflection(step, kind) for step, kind in found if kind is not None))
+        kinds[step] = kind
+    return Reflections(tuple(Reflection(step, kind) for step, kind in sorted(kinds.items()) if kind != "none"))
 
 
 def parse_trace(task: TraceTask, text: str) -> Trace | Reject:
