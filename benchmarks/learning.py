@@ -29,8 +29,8 @@ from stepcredit.evaluation.crossing import paired_speedup, rollouts_to
 from stepcredit.evaluation.intervals import two_level_bootstrap
 from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
 from stepcredit.recipes.demo_settings import RECIPE, ArmPart, DemoRecipe, load_demo
-from stepcredit.recipes.judges import teach_generative, teach_taught
 from stepcredit.recipes.pretraining import pretrain_to_gate
+from stepcredit.recipes.teaching import teach_generative, teach_taught
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -32,6 +32,9 @@ from stepcredit.training.rounds import RoundRow, Watcher, run_rounds
 from stepcredit.training.sample import rollout_of
 from stepcredit.training.schedule import ProcessWeight
 
+SLOTS = 1024
+"""Rollouts written at once: a whole round, since small models decode fastest in large batches."""
+
 SHOWN_GROUPS = 3
 """Groups of each round kept for the report."""
 
@@ -109,7 +112,7 @@ async def _run_arm(job: ArmJob, on_row: Callable[[RoundRow], None]) -> ArmResult
     policy = load_checkpoint(job.checkpoint)
     settings = _round_settings(job, task)
     with RunFolder.create_or_open(job.out, _manifest(job, task)) as folder:
-        async with EmbeddedSampler(policy) as sampler:
+        async with EmbeddedSampler(policy, slots=SLOTS, capacity=task.capacity) as sampler:
             judge = await build_judge(job.arm, job.checkpoint, folder, seed=job.seed)
             parts = _parts(job, task, policy, sampler=sampler, judge=judge.judge)
             shown = _Shown(folder)

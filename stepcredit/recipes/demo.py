@@ -21,12 +21,12 @@ from stepcredit.engines.threads import use_threads
 from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
 from stepcredit.recipes.demo_results import closing_sentence, curve_plots, method_figures, result_table, summary
 from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
-from stepcredit.recipes.judges import TeachingRecord, measure_judges, teach_generative, teach_taught
+from stepcredit.recipes.judges import measure_judges
 from stepcredit.recipes.pretraining import GateFigures, Pretrained, pretrain_to_gate
+from stepcredit.recipes.report_run import save_report
+from stepcredit.recipes.teaching import TeachingRecord, teach_generative, teach_taught
 from stepcredit.report.build import rollout_view
-from stepcredit.report.page import write_report
 from stepcredit.report.progress import Progress, SilentProgress, Task
-from stepcredit.report.saved import dump_report
 from stepcredit.report.views import ReportData, RolloutView, TableView
 from stepcredit.store.codec import decode
 from stepcredit.store.ledger import Ledger
@@ -128,8 +128,7 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
         data = _report(recipe, settings, results=results, told=told, gate=pretrained.figures, table=(
             result_table(recipe, figures, base_accuracy=base), _judge_table(judges)))  # fmt: skip
         folder.write_json("summary.json", told)
-        folder.write_checkpoint("report.views", dump_report(data))
-        folder.write_text("report.html", write_report(data))
+        save_report(folder.path, data)
     return DemoResult(told, closing_sentence(figures), settings.out)
 
 

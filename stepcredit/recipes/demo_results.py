@@ -12,7 +12,7 @@ from stepcredit.evaluation.intervals import Interval, two_level_bootstrap
 from stepcredit.evaluation.policy import mean_interval
 from stepcredit.recipes.arms import ArmResult
 from stepcredit.recipes.demo_settings import DemoRecipe
-from stepcredit.recipes.judges import TeachingRecord
+from stepcredit.recipes.teaching import TeachingRecord
 from stepcredit.report.views import Estimate, PlotView, SeriesView, TableView
 
 CURVES = (
@@ -172,7 +172,7 @@ def result_table(recipe: DemoRecipe, figures: Sequence[MethodFigures], *, base_a
         for f in figures
     )
     note = (
-        f"Start: accuracy {base_accuracy:.3f}. {figures[0].rollouts} rollouts sampled a run, seeds: {figures[0].seeds}. "
+        f"Start: accuracy {base_accuracy:.3f}. {figures[0].rollouts} rollouts a run, seeds: {figures[0].seeds}. "
         "95% bootstrap intervals over problems, and over seeds where there are several. "
         "A dash: never reached. CPU seconds include teaching the judge."
     )

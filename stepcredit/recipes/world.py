@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import final
 
@@ -81,6 +82,12 @@ class WorldTask:
         """The world's outcome checker."""
         return self.world.checker
 
+    @property
+    def capacity(self) -> int:
+        """Longest prompt plus completion, in tokens."""
+        longest = max(len(p.text.split()) for p in self.problems(1, seed=0))
+        return longest + self.world.max_tokens
+
     def sampling(self, *, temperature: float = 1.0) -> Sampling:
         """How the policy is sampled: up to the world's token cap, `<eos>` ends."""
         eos = self.tokenizer.eos_id
@@ -95,19 +102,24 @@ class WorldTask:
 def true_steps(steps: Steps) -> tuple[bool | None, ...]:
     """[K] exact truth of each step of a world's rollout; for measuring, and for the arms that say so.
 
-    Steps and units are both opened by `;`, so they are paired by where they begin in the text.
+    Steps and units are both opened by `;`, so they are paired by where they begin in the text. A `wait,` claims nothing
+    and counts as right, what cannot be read counts as wrong; `None` only where a line or check refers to no step.
 
     Source: embedded_world.md 8.1. Differs: none.
     """
     text = steps.rollout.text
-    truths = dict(zip((unit.start for unit in parse(text).units), truth(text), strict=True))
+    units = parse(text).units
+    truths = [(u.start, _settled(u.kind, t)) for u, t in zip(units, truth(text), strict=True)]
     starts = steps.rollout.char_starts[steps.starts].tolist() if len(steps) else []
-    ends = [*starts[1:], len(text)]
     found: list[bool | None] = []
-    for first, last in zip(starts, ends, strict=True):
-        inside = [value for place, value in truths.items() if first <= place < last and value is not None]
+    for first, last in pairwise([*starts, len(text)]):
+        inside = [value for place, value in truths if first <= place < last and value is not None]
         found.append(all(inside) if inside else None)
     return tuple(found)
+
+
+def _settled(kind: str, value: bool | None) -> bool | None:  # noqa: FBT001 -- private
+    return {"wait": True, "other": False}.get(kind, value)
 
 
 def checkpoint_exists(folder: Path) -> bool:

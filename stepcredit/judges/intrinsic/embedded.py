@@ -4,12 +4,17 @@ It is taught from the structure of demonstrations alone (which step was taken ba
 never from what is right. Prompts and replies are words with single spaces, so that a word-level tokenizer serves; the
 replies are JSON all the same, and go through the one strict parser.
 
-    P1   <reflect> Step1 14 /15 4 [0] check 4 *15 9 no-wait [1] Step1 14 /15 10 [2] <reply>
-         {"reflections":[ {"step":1,"kind":"error"} ]} <eos>
-    P23  <trace> Step1 14 /15 4 [0] check 4 *15 9 no-wait [1] <reply>
-         {"source":0,"evidence":" Step1 14 /15 4 ","verdicts":[ "wrong" ]} <eos>
-    P4   <match> Step1 10 ; <steps> Step1 14 /15 4 [0] check 4 *15 9 no-wait [1] Step1 14 /15 10 [2] <reply>
-         {"matches":[ [0,"no"] ,[1,"no"] ,[2,"match"] ]} <eos>
+Three choices make so small a model read reliably. It goes through all steps and names each, because an unnamed list
+would have to be counted out. The mark that opens a step in the prompt is the word that opens its entry in the reply,
+so that reading is copying. And before a verdict it restates what it compares (judges that think before they judge).
+A step's words are shown last first: what a step claims stands right behind its mark.
+
+    P1   <reflect> MARK-0 4 /15 14 Step1 MARK-1 no-wait 9 *15 4 check MARK-1 ]} <reply>
+         {"reflections":[ MARK-0 ","kind":"none"} MARK-1 ","kind":"error"} ]} <eos>
+    P23  <trace> MARK-0 4 /15 14 Step1 MARK-1 no-wait 9 *15 4 check MARK-1 ]} <reply>
+         {"source":0,"evidence":" 4 ","verdicts":["wrong"]} <eos>
+    P4   <match> Step1 10 ; <steps> MARK-0 4 /15 14 Step1 MARK-0 ]} <reply>
+         {"matches":[ MARK-0 4 Step1 10 ","verdict":"no"} ]} <eos>        with MARK-0 = {"step":0,"because":"
 """
 
 from collections.abc import Sequence
@@ -22,11 +27,15 @@ from stepcredit.core.protocols import Sampler, Sampling, Tokenizer
 from stepcredit.core.seeds import derive
 from stepcredit.judges.intrinsic.tasks import MatchTask, ReaderReply, ReflectTask, Task, TraceVerifyTask
 
-MAX_STEPS = 64
-"""Think steps that can be indexed; a longer solution is not read."""
+MAX_STEPS = 48
+"""Think steps that can be named; a longer solution is not read."""
 
-REPLY = "<reply>"
-_MARKS = ("</think>", "<eos>", ";", "answer")
+_REFLECT, _TRACE, _MATCH, _STEPS, _REPLY = "<reflect>", "<trace>", "<match>", "<steps>", "<reply>"
+_REFLECTIONS, _MATCHES, _END = '{"reflections":[', '{"matches":[', "]}"
+_WRONG = '","verdicts":["wrong"]}'
+_KINDS = {kind: f'","kind":"{kind}"}}' for kind in ("none", "error", "confirm")}
+_VERDICTS = {word: f'","verdict":"{word}"}}' for word in ("match", "no")}
+_IGNORED = ("</think>", "<eos>", ";", "answer")
 
 
 @final
@@ -38,30 +47,34 @@ class Lesson:
     reply: str
 
 
+@final
+@dataclass(frozen=True)
+class Comparison:
+    """What P4 compares for one step: the value it speaks of, the step it is about, and the answer's value for it."""
+
+    claim: str
+    about: str
+    answer: str
+
+    @property
+    def verdict(self) -> str:
+        """`match` if the answer restates the claim."""
+        return "match" if self.claim == self.answer else "no"
+
+
 def judge_words(words: Sequence[str], *, max_steps: int = MAX_STEPS) -> tuple[str, ...]:
-    """Vocabulary of the judge: the policy's words, step tags, and the pieces of the replies.
+    """Vocabulary of the judge: the policy's words, the marks of the steps, and the pieces of the replies.
 
     Args:
         words: the policy's vocabulary.
-        max_steps: number of step tags.
+        max_steps: steps that can be named.
 
-    >>> len(judge_words(("a", "b"), max_steps=3)) == len(set(judge_words(("a", "b"), max_steps=3)))
-    True
+    >>> judge_words(("a",), max_steps=1)[-2:]
+    ('{"step":0,"because":"', '{"source":0,"evidence":"')
     """
-    marks = ("<reflect>", "<trace>", "<match>", "<steps>", REPLY)
-    frame = ('{"reflections":[', '{"matches":[', '","verdicts":[', "]}", '{"source":null,"evidence":"')
-    verdicts = ('"wrong"', '"right"', ',"wrong"', ',"right"')
-    indexed = [
-        piece
-        for k in range(max_steps)
-        for piece in (
-            f"[{k}]",
-            f'{{"source":{k},"evidence":"',
-            *(f'{comma}{{"step":{k},"kind":"{kind}"}}' for comma in ("", ",") for kind in ("error", "confirm")),
-            *(f'{"," if k else ""}[{k},"{word}"]' for word in ("match", "no")),
-        )
-    ]
-    return (*words, *marks, *frame, *verdicts, *indexed)
+    frame = (_REFLECT, _TRACE, _MATCH, _STEPS, _REPLY, _REFLECTIONS, _MATCHES, _END, _WRONG)
+    marks = [piece for k in range(max_steps) for piece in (_mark(k), _source(k))]
+    return (*words, *frame, *_KINDS.values(), *_VERDICTS.values(), *marks)
 
 
 def prompt_text(task: Task) -> str:
@@ -71,75 +84,88 @@ def prompt_text(task: Task) -> str:
         UsageError: for a task that this back end does not answer (P0, and P2 and P3 apart).
     """
     if isinstance(task, ReflectTask):
-        return " ".join(["<reflect>", *_tagged(task.steps), REPLY])
+        return " ".join([_REFLECT, *_marked(task.steps), _REPLY])
     if isinstance(task, TraceVerifyTask):
-        return " ".join(["<trace>", *_tagged(task.steps), REPLY])
+        return " ".join([_TRACE, *_marked(task.steps), _REPLY])
     if isinstance(task, MatchTask):
         block = [word for text in task.answer for word in (*_words(text), ";")]
-        return " ".join(["<match>", *block, "<steps>", *_tagged(task.steps), REPLY])
+        return " ".join([_MATCH, *block, _STEPS, *_marked(task.steps), _REPLY])
     raise UsageError(f"the embedded reader answers P1, P2+P3 merged and P4, not {task.name}; ask with merged = true")
 
 
-def reflect_lesson(steps: Sequence[str], errors: Sequence[int], confirms: Sequence[int]) -> Lesson:
-    """P1: reflections that took a step back (`errors`) and those that only confirmed."""
+def reflect_lesson(steps: Sequence[str], *, errors: Sequence[int], confirms: Sequence[int]) -> Lesson:
+    """P1: reflections that took a step back (`errors`) and those that only confirmed; all other steps are `none`."""
     kinds = {**dict.fromkeys(confirms, "confirm"), **dict.fromkeys(errors, "error")}
-    items = [f'{"," if i else ""}{{"step":{k},"kind":"{kinds[k]}"}}' for i, k in enumerate(sorted(kinds))]
-    return Lesson(prompt_text(ReflectTask("", tuple(steps))), " ".join(['{"reflections":[', *items, "]}"]))
+    entries = [word for k in range(len(steps)) for word in (_mark(k), _KINDS[kinds.get(k, "none")])]
+    return Lesson(prompt_text(ReflectTask("", tuple(steps))), " ".join([_REFLECTIONS, *entries, _END]))
 
 
-def trace_lesson(steps: Sequence[str], *, source: int, wrong: Sequence[bool]) -> Lesson:
-    """P2+P3: the step that the last of `steps` took back, and what of the interval is wrong."""
-    words = ["wrong" if bad else "right" for bad in wrong]
-    verdicts = [f'{"," if i else ""}"{word}"' for i, word in enumerate(words)]
-    head = f'{{"source":{source},"evidence":"'
-    reply = [head, *_words(steps[source]), '","verdicts":[', *verdicts, "]}"]
+def trace_lesson(steps: Sequence[str], *, source: int) -> Lesson:
+    """P2+P3: the step that the last of `steps` took back, which stands right before it; its claim is the evidence."""
+    reply = [_source(source), _words(steps[source])[-1], _WRONG]
     return Lesson(prompt_text(TraceVerifyTask("", tuple(steps))), " ".join(reply))
 
 
-def match_lesson(steps: Sequence[str], answer: Sequence[str], matched: Sequence[bool]) -> Lesson:
-    """P4: which steps' values the answer block restates."""
-    words = ["match" if same else "no" for same in matched]
-    items = [f'{"," if k else ""}[{k},"{word}"]' for k, word in enumerate(words)]
-    return Lesson(prompt_text(MatchTask("", tuple(steps), tuple(answer))), " ".join(['{"matches":[', *items, "]}"]))
+def match_lesson(steps: Sequence[str], *, answer: Sequence[str], comparisons: Sequence[Comparison]) -> Lesson:
+    """P4: for each step the value it speaks of, what it is about, the answer's value, and whether they are the same."""
+    entries = [
+        word for k, c in enumerate(comparisons) for word in (_mark(k), c.claim, c.about, c.answer, _VERDICTS[c.verdict])
+    ]
+    prompt = prompt_text(MatchTask("", tuple(steps), tuple(answer)))
+    return Lesson(prompt, " ".join([_MATCHES, *entries, _END]))
 
 
 @final
 class EmbeddedReader:
     """Answers the reading tasks with a small language model, one sampler call a task, at temperature 0.
 
-    A retry samples at temperature 1 with a new seed, since a deterministic model would repeat itself.
+    A retry samples at temperature 1 with a new seed, since a deterministic model would repeat itself. A solution with
+    more than `MAX_STEPS` steps is not read: the reply says so, and the parser rejects it.
 
     Args:
         sampler: the judge model.
         tokenizer: over `judge_words`.
-        max_tokens: longest reply.
     """
 
-    def __init__(self, sampler: Sampler, tokenizer: Tokenizer, *, max_tokens: int = 2 * MAX_STEPS) -> None:
+    def __init__(self, sampler: Sampler, tokenizer: Tokenizer) -> None:
         if tokenizer.eos_id is None:
             raise UsageError("the judge's tokenizer names no end of sequence; save it with one")
-        self._sampler, self._tokenizer, self._max_tokens = sampler, tokenizer, max_tokens
+        self._sampler, self._tokenizer = sampler, tokenizer
         self._stop = (tokenizer.eos_id,)
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the judge's weights, vocabulary and reply length."""
-        return f"embedded:{digest(self._sampler.fingerprint, self._tokenizer.fingerprint, self._max_tokens)}"
+        """Digest of the judge's weights and vocabulary."""
+        return f"embedded:{digest(self._sampler.fingerprint, self._tokenizer.fingerprint)}"
 
     async def answer(self, task: Task, *, attempt: int, error: str) -> ReaderReply:
-        """The model's reply, as text; a reply cut by length is returned as it is, and rejected by the parser."""
+        """The model's reply, as text; one cut by length is returned as it is, and rejected by the parser."""
         del error
+        count = len(task.paragraphs) if task.name == "P0" else len(task.steps)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
+        if count > MAX_STEPS:
+            return ReaderReply(f"{count} steps, at most {MAX_STEPS} can be read", input_tokens=0, output_tokens=0)
         prompt_ids = self._tokenizer.encode(prompt_text(task))
-        sampling = Sampling(self._max_tokens, temperature=1.0 if attempt else 0.0, stop_ids=self._stop)
+        sampling = Sampling(5 * count + 8, temperature=1.0 if attempt else 0.0, stop_ids=self._stop)
         completion = await self._sampler.sample(prompt_ids, sampling, seed=derive(0, "reader", task.name, attempt))
         ids = [token for token in completion.ids.tolist() if token not in self._stop]
         text = self._tokenizer.decode(ids)
         return ReaderReply(text, f"embedded:{attempt}", len(prompt_ids), len(completion.ids))
 
 
-def _tagged(steps: Sequence[str]) -> list[str]:
-    return [word for k, text in enumerate(steps) for word in (*_words(text), f"[{k}]")]
+def _mark(k: int) -> str:
+    """Opens step k in the prompt, and its entry in the reply."""
+    return f'{"," if k else ""}{{"step":{k},"because":"'
+
+
+def _source(k: int) -> str:
+    return f'{{"source":{k},"evidence":"'
+
+
+def _marked(steps: Sequence[str]) -> list[str]:
+    """Steps behind their marks, words last first; at the end the last mark once more, closed like the reply."""
+    shown = [word for k, text in enumerate(steps) for word in (_mark(k), *reversed(_words(text)))]
+    return [*shown, _mark(max(len(steps) - 1, 0)), _END]
 
 
 def _words(text: str) -> list[str]:
-    return [word for word in text.split() if word not in _MARKS]
+    return [word for word in text.split() if word not in _IGNORED]

@@ -50,10 +50,13 @@ class IntrinsicSettings:
     Args:
         merged: True asks P2 and P3 in one call a reflection, False in two.
         retries: further tries after a rejected reply, each told what was wrong.
+        include_reflection: True blames the reflection too, not only what it takes back. An exhibit, not the paper: a
+            policy trained so stops admitting mistakes (embedded_world.md 8.4).
     """
 
     merged: bool = True
     retries: int = 2
+    include_reflection: bool = False
 
 
 @final
@@ -203,6 +206,8 @@ class IntrinsicJudge:
         if traced.source is None:
             return _Blame(reflection, (), "", calls)
         wrong = tuple(traced.source + i for i, is_wrong in enumerate(traced.wrong) if is_wrong)
+        if wrong and self._settings.include_reflection:
+            wrong = (*wrong, reflection)
         return _Blame(reflection, wrong, traced.evidence, calls)
 
     async def _trace(

@@ -1,0 +1,199 @@
+"""Teaching the two small judges of the embedded task: one from structure alone, one from true step labels."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any, final
+
+import numpy as np
+from jaxtyping import Int32
+
+from stepcredit.core.pack import Pack
+from stepcredit.core.records import Steps
+from stepcredit.core.seeds import derive
+from stepcredit.engines.embedded.checkpoint import load_checkpoint, save_checkpoint
+from stepcredit.engines.embedded.model import CausalLM, ModelConfig
+from stepcredit.engines.learner import LearnerSettings, TorchLearner
+from stepcredit.engines.learner.packing import demonstration_pack
+from stepcredit.engines.tokenizer import FileTokenizer
+from stepcredit.judges.intrinsic.embedded import (
+    MAX_STEPS,
+    Comparison,
+    Lesson,
+    judge_words,
+    match_lesson,
+    reflect_lesson,
+    trace_lesson,
+)
+from stepcredit.judges.taught import Claim, claim_of, taught_words
+from stepcredit.recipes.demo_settings import DemoRecipe
+from stepcredit.recipes.pretraining import sample_outcomes
+from stepcredit.recipes.reading_lessons import lessons_from
+from stepcredit.recipes.world import WorldTask
+from stepcredit.tasks.world_text import apply
+
+GENERATIVE, TAUGHT = "judge-generative", "judge-taught"
+GENERATIVE_SHAPE: dict[str, Any] = {
+    "dim": 96, "layers": 2, "heads": 2, "kv_heads": 2, "hidden": 256, "matrix_gain": 0.3, "max_positions": 1024,
+}  # fmt: skip
+GENERATIVE_UPDATES = 300
+GENERATIVE_BATCH = 6000
+NO_LINE = 1
+"""Stands for the answer's value where the block has no line for a step; no claim is told from it by demonstrations."""
+GENERATIVE_SHAPE: Mapping[str, Any] = {
+    "dim": 64,
+    "layers": 2,
+    "heads": 2,
+    "kv_heads": 2,
+    "hidden": 168,
+    "matrix_gain": 0.3,
+}
+"""Two wide heads tell forty names apart better than four narrow ones; small first weights find copying sooner."""
+
+GENERATIVE_UPDATES, COPYING_UPDATES = 400, 60
+READING_SOLUTIONS = 3000
+TAUGHT_SOLUTIONS = 3000
+TAUGHT_UPDATES = 250
+TAUGHT_BATCH = 512
+
+
+@final
+@dataclass(frozen=True)
+class TeachingRecord:
+    """What teaching a judge took.
+
+    Args:
+        updates: optimiser steps.
+        tokens: tokens learnt from.
+        true_labels: true step labels used; 0 for the intrinsic judge, which sees none.
+        loss: of the last update, nats a token.
+        cpu_seconds: process CPU time.
+    """
+
+    updates: int
+    tokens: int
+    true_labels: int
+    loss: float
+    cpu_seconds: float
+
+
+def teach_generative(
+    recipe: DemoRecipe, folder: Path, *, on_progress: Callable[[int, float], None] = lambda *_: None
+) -> TeachingRecord:
+    """Teach the generative intrinsic judge to read, from the structure of demonstrations alone.
+
+    The first updates only copy: behind each step name the word that stood behind it, no solution in sight. A small
+    model needs that skill for every reply, and learns it several times faster when it is practised alone.
+
+    Args:
+        recipe: world and `[generative]`.
+        folder: where the judge is saved, as `judge-generative`.
+        on_progress: told (updates done, loss).
+
+    Source: own; tp_grpo.md 3 for the tasks. Differs: n/a (the paper asks a large model, untrained).
+    """
+    started = time.process_time()
+    task = WorldTask(recipe.world)
+    seed = derive(recipe.generative.seed, "generative")
+    tokenizer = FileTokenizer.from_words(judge_words(task.world.words))
+    model = CausalLM(ModelConfig(vocab_size=tokenizer.size, **GENERATIVE_SHAPE), seed=seed)
+    updates = recipe.generative.updates or GENERATIVE_UPDATES
+    learner = TorchLearner(model, generative_learner(updates))
+    length = recipe.world.length
+    found = task.demonstrations(READING_SOLUTIONS, seed=derive(seed, "solutions"), length=length, hard=True)
+    lessons = lessons_from(found, tokenizer, random=Random(derive(seed, "retractions")))
+    random = Random(derive(seed, "batches"))
+    tokens, loss = 0, float("nan")
+    for index in range(updates):
+        pack = lessons.copying_pack(random) if index < COPYING_UPDATES else lessons.reading_pack(random)
+        loss = learner.imitate(pack).loss
+        tokens += pack.trained_tokens
+        on_progress(index + 1, loss)
+    save_checkpoint(model, folder / GENERATIVE, tokenizer=tokenizer)
+    return TeachingRecord(updates, tokens, 0, loss, time.process_time() - started)
+
+
+def teach_taught(
+    recipe: DemoRecipe, folder: Path, *, on_progress: Callable[[int, float], None] = lambda *_: None
+) -> TeachingRecord:
+    """Teach the step judge with true labels of the starting policy's own steps.
+
+    Args:
+        recipe: world and `[taught]`.
+        folder: the policy's checkpoint; the judge is saved in it.
+        on_progress: told (updates done, loss).
+
+    Source: embedded_world.md 4 and 8.6. Differs: none.
+    """
+    started = time.process_time()
+    task = WorldTask(recipe.world)
+    part = recipe.taught
+    problems = task.problems(TAUGHT_SOLUTIONS, seed=derive(part.seed, "taught"))
+    outcomes = sample_outcomes(task, load_checkpoint(folder), problems, seed=derive(part.seed, "taught"))
+    lessons = labelled_claims([task.splitter.split(outcome) for outcome in outcomes])
+    words = taught_words(task.world.words)
+    tokenizer = FileTokenizer.from_words(words)
+    model = CausalLM(ModelConfig(vocab_size=len(words), dim=64, hidden=168), seed=derive(part.seed, "taught"))
+    updates = part.updates or TAUGHT_UPDATES
+    learner = TorchLearner(model, taught_learner(updates))
+    random = Random(derive(part.seed, "taught", "batches"))
+    tokens, loss = 0, float("nan")
+    for index in range(updates):
+        pack = lesson_pack(tokenizer, random.choices(lessons, k=TAUGHT_BATCH))
+        loss = learner.imitate(pack).loss
+        tokens += pack.trained_tokens
+        on_progress(index + 1, loss)
+    save_checkpoint(model, folder / TAUGHT, tokenizer=tokenizer)
+    return TeachingRecord(updates, tokens, len(lessons), loss, time.process_time() - started)
+
+
+def labelled_claims(cut: Sequence[Steps]) -> list[Lesson]:
+    """One lesson for each think step that claims arithmetic: the claim, what it comes to, and whether it is right."""
+    lessons: list[Lesson] = []
+    for steps in cut:
+        for text, inside in zip(steps.texts, steps.in_answer, strict=True):
+            claim = None if inside else claim_of(text)
+            if claim is not None:
+                lessons.append(claim_lesson(claim))
+    return lessons
+
+
+def claim_lesson(claim: Claim) -> Lesson:
+    """The claim worked out again: a quotient is multiplied back, anything else is done once more; then the label."""
+    product = claim.operator[0] == "/"
+    shown = apply(f"*{claim.operator[1:]}", claim.value) if product else apply(claim.operator, claim.operand)
+    right = shown == (claim.operand if product else claim.value)
+    return Lesson(claim.prompt, f"{shown} {'right' if right else 'wrong'}")
+
+
+def lesson_pack(tokenizer: FileTokenizer, lessons: Sequence[Lesson]) -> Pack:
+    """Lessons as a pack for `TorchLearner.imitate`, each reply ended by the tokenizer's end token."""
+    return demonstration_pack([(tokenizer.encode(x.prompt), tokenizer.encode(f"{x.reply} <eos>")) for x in lessons])
+
+
+def generative_learner(updates: int) -> LearnerSettings:
+    """The optimiser of the generative judge: a high rate for the embedding, on which copying rests."""
+    return LearnerSettings(
+        learning_rate=0.03,
+        optimiser="muon",
+        matrix_learning_rate=0.03,
+        momentum=0.9,
+        schedule="linear",
+        total_updates=updates,
+        final_fraction=0.1,
+        token_budget=8192,
+    )
+
+
+def taught_learner(updates: int) -> LearnerSettings:
+    """The optimiser of the taught judge: Muon on the matrices, AdamW on the rest, linear decay."""
+    return LearnerSettings(
+        learning_rate=3e-3,
+        optimiser="muon",
+        matrix_learning_rate=0.03,
+        schedule="linear",
+        total_updates=updates,
+        final_fraction=0.1,
+    )
