@@ -22,6 +22,7 @@ from stepcredit.engines.embedded.engine import EmbeddedSampler
 from stepcredit.engines.learner import LearnerSettings, TorchLearner
 from stepcredit.evaluation.policy import pass_at_k
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe
+from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.judges import build_judge, judge_costs
 from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import thoughts
@@ -29,7 +30,6 @@ from stepcredit.store.codec import encode
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.parts import Measurement, Parts, RoundSettings
 from stepcredit.training.rounds import RoundRow, Watcher, run_rounds
-from stepcredit.training.sample import rollout_of
 from stepcredit.training.schedule import ProcessWeight
 
 SLOTS = 1024
@@ -118,8 +118,8 @@ async def _run_arm(job: ArmJob, on_row: Callable[[RoundRow], None]) -> ArmResult
             shown = _Shown(folder)
             watcher = Watcher(on_row=on_row, on_credit=shown.keep)
             rows = await run_rounds(parts, settings, folder, watcher=watcher)
-            final = await _outcomes(parts, _final_problems(job, task), attempts=1)
-            passes = await _outcomes(parts, _pass_problems(job, task), attempts=8)
+            final = await held_out(task, sampler, _final_problems(job, task))
+            passes = await held_out(task, sampler, _pass_problems(job, task), attempts=8)
             await judge.aclose()
         right = np.array([o.status == "right" for o in passes]).reshape(-1, 8)
         tokens, calls = judge_costs(judge)
@@ -164,7 +164,7 @@ def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSample
     curve = task.problems(job.recipe.measure.problems, seed=derive(0, "curve"))
 
     async def measure() -> Measurement:
-        outcomes = await _outcomes(parts, curve, attempts=1)
+        outcomes = await held_out(task, sampler, curve)
         return Measurement(sum(o.status == "right" for o in outcomes) / len(outcomes), _figures(task, outcomes))
 
     parts = Parts(
@@ -249,23 +249,6 @@ def _final_problems(job: ArmJob, task: WorldTask) -> tuple[Problem, ...]:
 
 def _pass_problems(job: ArmJob, task: WorldTask) -> tuple[Problem, ...]:
     return task.problems(job.recipe.measure.pass_problems, seed=derive(0, "pass"))
-
-
-async def _outcomes(parts: Parts, problems: Sequence[Problem], *, attempts: int) -> list[Outcome]:
-    """Fresh attempts at held-out problems; the same seeds for every arm and round."""
-    sampling = parts.tasks.sampling() if isinstance(parts.tasks, WorldTask) else None
-    if sampling is None:
-        raise TypeError("arms run on embedded worlds")
-
-    async def one(place: int, attempt: int) -> Outcome:
-        problem = problems[place]
-        prompt_ids = parts.tokenizer.encode(problem.text)
-        seed = derive(0, "held-out", problem.id, attempt)
-        completion = await parts.sampler.sample(prompt_ids, sampling, seed=seed)
-        rollout = rollout_of(completion, parts, problem=problem, group=f"m{place}", sample=attempt)
-        return await parts.checker.check(rollout)
-
-    return list(await asyncio.gather(*(one(p, a) for p in range(len(problems)) for a in range(attempts))))
 
 
 def _figures(task: WorldTask, outcomes: Sequence[Outcome]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import final
 
 from stepcredit.core.errors import PartialError
 from stepcredit.core.pack import Pack
-from stepcredit.core.records import Outcome, Problem, Rollout
+from stepcredit.core.records import Outcome, Problem
 from stepcredit.core.seeds import derive
 from stepcredit.engines.embedded.checkpoint import load_checkpoint, save_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
@@ -17,8 +17,8 @@ from stepcredit.engines.embedded.model import CausalLM, ModelConfig
 from stepcredit.engines.learner import LearnerSettings, TorchLearner
 from stepcredit.engines.learner.packing import demonstration_pack
 from stepcredit.recipes.demo_settings import DemoRecipe
+from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.world import WorldTask, checkpoint_exists
-from stepcredit.steps import align
 
 
 @final
@@ -146,19 +146,8 @@ def sample_outcomes(task: WorldTask, policy: CausalLM, problems: Sequence[Proble
 
 
 async def _sample_outcomes(task: WorldTask, policy: CausalLM, problems: Sequence[Problem], seed: int) -> list[Outcome]:
-    async with EmbeddedSampler(policy) as sampler:
-
-        async def one(place: int, problem: Problem) -> Outcome:
-            prompt_ids = task.tokenizer.encode(problem.text)
-            completion = await sampler.sample(prompt_ids, task.sampling(), seed=derive(seed, problem.id, place))
-            text, starts = align(completion.ids, task.tokenizer)
-            rollout = Rollout(
-                f"x{place}", problem, f"x{place}", 0, text, prompt_ids, completion.ids, starts,
-                completion.logprobs, completion.finish, completion.policy,
-            )  # fmt: skip
-            return await task.checker.check(rollout)
-
-        return list(await asyncio.gather(*(one(place, problem) for place, problem in enumerate(problems))))
+    async with EmbeddedSampler(policy, slots=1024, capacity=task.capacity) as sampler:
+        return await held_out(task, sampler, problems, seed=seed)
 
 
 def _told(figures: GateFigures) -> str:

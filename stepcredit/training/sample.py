@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
+from jaxtyping import Int32
 
 from stepcredit.core.digests import digest
-from stepcredit.core.protocols import Completion
 from stepcredit.core.records import Problem, Rollout
 from stepcredit.core.seeds import derive
 from stepcredit.steps.alignment import align
@@ -23,6 +23,7 @@ STAGE = "rollout"
 @dataclass(frozen=True)
 class _Request:
     problem: Problem
+    prompt_ids: Int32[np.ndarray, " P"]
     group: str
     sample: int
 
@@ -43,8 +44,9 @@ async def sample_round(parts: Parts, settings: RoundSettings, folder: RunFolder,
     """
     problems = parts.tasks.problems(settings.problems, seed=derive(settings.seed, "problems", round_index))
     requests = [
-        _Request(problem, f"r{round_index}-p{place}", sample)
+        _Request(problem, prompt_ids, f"r{round_index}-p{place}", sample)
         for place, problem in enumerate(problems)
+        for prompt_ids in (parts.tokenizer.encode(problem.text),)
         for sample in range(settings.group_size)
     ]
     recorded = {key: payload for key, payload in folder.ledger.items(STAGE) if key.startswith(f"r{round_index}-")}
@@ -66,30 +68,24 @@ async def _sample_one(
 ) -> Rollout:
     if payload is not None:
         return decode(payload)
-    prompt_ids = parts.tokenizer.encode(request.problem.text)
     seed = derive(settings.seed, "sample", request.group, request.sample, request.problem.id)
-    completion = await parts.sampler.sample(prompt_ids, settings.sampling, seed=seed)
-    rollout = rollout_of(completion, parts, problem=request.problem, group=request.group, sample=request.sample)
-    folder.ledger.put(STAGE, request.id, encode(rollout))
-    return rollout
-
-
-def rollout_of(completion: Completion, parts: Parts, *, problem: Problem, group: str, sample: int) -> Rollout:
-    """A completion as a Rollout: text and character starts come from the sampled ids, never from re-encoding."""
+    completion = await parts.sampler.sample(request.prompt_ids, settings.sampling, seed=seed)
     text, char_starts = align(completion.ids, parts.tokenizer)
-    return Rollout(
-        id=f"{group}-s{sample}",
-        problem=problem,
-        group=group,
-        sample=sample,
+    rollout = Rollout(
+        id=request.id,
+        problem=request.problem,
+        group=request.group,
+        sample=request.sample,
         text=text,
-        prompt_ids=parts.tokenizer.encode(problem.text),
+        prompt_ids=request.prompt_ids,
         completion_ids=completion.ids,
         char_starts=char_starts,
         sampler_logprobs=completion.logprobs,
         finish=completion.finish,
         policy=completion.policy,
     )
+    folder.ledger.put(STAGE, request.id, encode(rollout))
+    return rollout
 
 
 def round_digest(rollouts: list[Rollout]) -> str:
