@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import final
 
 from stepcredit.core.digests import digest
-from stepcredit.core.errors import UsageError
+from stepcredit.core.errors import EngineError, JudgeError, UsageError
 from stepcredit.core.protocols import Sampler, Sampling, Scale, Tokenizer
 from stepcredit.core.records import Label, Steps, Verdict
 from stepcredit.judges.verdicts import labelled
@@ -90,7 +90,8 @@ class TaughtJudge:
             raise UsageError("the judge's tokenizer names no end of sequence; save it with one")
         self._sampler, self._tokenizer = sampler, tokenizer
         self._sampling = Sampling(MAX_REPLY, temperature=0.0, stop_ids=(tokenizer.eos_id,))
-        self._replies: dict[Claim, asyncio.Task[str]] = {}
+        self._said: dict[Claim, str] = {}
+        self._asked: dict[Claim, asyncio.Task[str]] = {}
         self.calls, self.tokens = 0, 0
 
     @property
@@ -99,12 +100,19 @@ class TaughtJudge:
         return f"taught:{digest(self._sampler.fingerprint, self._tokenizer.fingerprint)}"
 
     async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
-        """[K] verdicts; a step whose reply cannot be read is unknown."""
+        """[K] verdicts; a step whose reply cannot be read is unknown.
+
+        Raises:
+            JudgeError: if the engine broke; carries the rollout id.
+        """
         solved = steps.outcome.status == "right"
         if steps.outcome.status == "unscorable":
             return (Verdict(reason=f"outcome unscorable: {steps.outcome.reason}"),) * len(steps)
         claims = [None if answer else claim_of(text) for text, answer in zip(steps.texts, steps.in_answer, strict=True)]
-        replies = await asyncio.gather(*(self._ask(claim) for claim in claims))
+        try:
+            replies = await asyncio.gather(*(self._ask(claim) for claim in claims))
+        except EngineError as error:
+            raise JudgeError(f"the judge's engine broke: {error}", item=steps.rollout.id) from error
         verdicts: list[Verdict] = []
         previous: Claim | None = None
         wrong = False
@@ -123,12 +131,15 @@ class TaughtJudge:
         return tuple(verdicts)
 
     async def _ask(self, claim: Claim | None) -> str:
-        """The model's reply to a claim; the same claim is asked once."""
+        """The model's reply to a claim; the same claim is asked once, or again if that failed."""
         if claim is None:
             return ""
-        if claim not in self._replies:
-            self._replies[claim] = asyncio.ensure_future(self._sample(claim))
-        return await asyncio.shield(self._replies[claim])
+        if claim in self._said:
+            return self._said[claim]
+        if claim not in self._asked:
+            self._asked[claim] = asyncio.ensure_future(self._sample(claim))
+            self._asked[claim].add_done_callback(lambda _: self._asked.pop(claim))
+        return await asyncio.shield(self._asked[claim])
 
     async def _sample(self, claim: Claim) -> str:
         prompt_ids = self._tokenizer.encode(claim.prompt)
@@ -136,7 +147,8 @@ class TaughtJudge:
         self.calls += 1
         self.tokens += len(prompt_ids) + len(completion.ids)
         stop = self._sampling.stop_ids
-        return self._tokenizer.decode([token for token in completion.ids.tolist() if token not in stop])
+        self._said[claim] = self._tokenizer.decode([token for token in completion.ids.tolist() if token not in stop])
+        return self._said[claim]
 
 
 def _label(*, wrong: bool, solved: bool) -> Verdict:
