@@ -1,4 +1,4 @@
-"""Lessons for the generative intrinsic judge: copying exercises, then reading, labelled by structure alone.
+"""Lessons for the generative intrinsic judge: exercises, then reading, labelled by structure alone.
 
 Nothing here asks whether a step is right: the labels say which step a redo replaced, and which value the answer block
 restates (`Demonstration.structure`).
@@ -6,7 +6,6 @@ restates (`Demonstration.structure`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from random import Random
 from typing import final
 
@@ -17,25 +16,27 @@ from stepcredit.core.pack import Pack
 from stepcredit.engines.learner.packing import demonstration_pack
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.intrinsic.embedded import (
+    EXERCISED,
     MAX_STEPS,
-    NONE,
+    NOTHING,
+    Comparison,
+    Exercise,
     Lesson,
-    copying_lesson,
+    exercise_lesson,
     match_lesson,
-    name_word,
     reflect_lesson,
     trace_lesson,
 )
 from stepcredit.tasks.world_text import OK, Unit
 from stepcredit.tasks.world_truth import Demonstration
 
-COPYING_TOKENS, READING_TOKENS = 2000, 6000
+EXERCISE_TOKENS, READING_TOKENS = 3000, 6000
 """Tokens of an update, prompts included."""
 
 SHARES = {"P1": 1.0, "P23": 0.75, "P4": 2.0}
 """How often each task is drawn. P4 has most to learn; P23 is short."""
 
-_PAIRS = (4, 8, 12)
+_LINES = (2, 4, 8)
 
 Sequence2 = tuple[Int32[np.ndarray, " P"], Int32[np.ndarray, " T"]]
 
@@ -48,28 +49,34 @@ class Lessons:
     Args:
         tokenizer: the judge's.
         readings: for each task its lessons, as prompt ids and reply ids.
-        endings: words that steps end with: what copying is practised on.
+        endings: words that steps end with, for exercises.
+        beginnings: words that they begin with.
     """
 
     tokenizer: FileTokenizer
     readings: dict[str, list[Sequence2]]
     endings: tuple[str, ...]
+    beginnings: tuple[str, ...]
 
-    @cached_property
-    def _name_ids(self) -> Int32[np.ndarray, " names"]:
-        return np.array([self.tokenizer.id_of(name_word(step)) for step in range(MAX_STEPS)], np.int32)
-
-    def copying_pack(self, random: Random) -> Pack:
-        """Copying exercises of about `COPYING_TOKENS` tokens; only the copied words are trained on."""
+    def exercise_pack(self, random: Random) -> Pack:
+        """Copying and comparing, about `EXERCISE_TOKENS` tokens; only what can be told is trained on."""
         lessons: list[Lesson] = []
         tokens = 0
-        while tokens < COPYING_TOKENS:
-            names = random.sample(range(MAX_STEPS), random.choice(_PAIRS))
-            words = random.choices(self.endings, k=len(names))
-            lessons.append(copying_lesson(names, words, order=random.sample(range(len(names)), len(names))))
-            tokens += 4 * len(names) + 2
-        pack = demonstration_pack(encoded(self.tokenizer, lessons))
-        return replace(pack, trained=pack.trained & ~np.isin(pack.ids, self._name_ids))
+        while tokens < EXERCISE_TOKENS:
+            steps = random.sample(range(MAX_STEPS), random.choice(_LINES))
+            lines = [self._line(step, random) for step in steps]
+            lessons.append(exercise_lesson(lines, order=random.sample(range(len(lines)), len(lines))))
+            tokens += 9 * len(lines) + 2
+        sequences = encoded(self.tokenizer, lessons)
+        told = [np.resize(EXERCISED, len(reply)) for _, reply in sequences]
+        trained = [
+            part for (prompt, _), part in zip(sequences, told, strict=True) for part in (len(prompt) * [False], part)
+        ]
+        return replace(demonstration_pack(sequences), trained=np.concatenate(trained))
+
+    def _line(self, step: int, random: Random) -> Exercise:
+        ending, other = random.choice(self.endings), random.choice(self.endings)
+        return Exercise(step, ending, random.choice(self.beginnings), random.choice((ending, other)))
 
     def reading_pack(self, random: Random) -> Pack:
         """Reading lessons of about `READING_TOKENS` tokens, tasks drawn by `SHARES`."""
@@ -93,16 +100,17 @@ def lessons_from(demonstrations: Sequence[Demonstration], tokenizer: FileTokeniz
         random: chooses the retraction.
     """
     found: dict[str, list[Lesson]] = {"P1": [], "P23": [], "P4": []}
-    endings: set[str] = set()
+    ends: set[tuple[str, str]] = set()
     for demonstration in demonstrations:
         units = demonstration.structure.solution.units[: demonstration.structure.solution.thinks]
-        endings.update(unit.words.split()[-1] for unit in units)
+        ends.update((words[0], words[-1]) for unit in units if (words := unit.words.split()))
         found["P1"].append(reflection_lesson(demonstration))
         found["P4"].append(matching_lesson(demonstration))
         traces = tracing_lessons(demonstration)
         found["P23"] += random.sample(traces, min(1, len(traces)))
     readings = {task: encoded(tokenizer, lessons, end=" <eos>") for task, lessons in found.items()}
-    return Lessons(tokenizer, readings, tuple(sorted(endings)))
+    beginnings, endings = (tuple(sorted(set(column))) for column in zip(*ends, strict=True))
+    return Lessons(tokenizer, readings, endings, beginnings)
 
 
 def reflection_lesson(demonstration: Demonstration) -> Lesson:
@@ -110,30 +118,23 @@ def reflection_lesson(demonstration: Demonstration) -> Lesson:
     solution = demonstration.structure.solution
     units = solution.units[: solution.thinks]
     confirms = [k for k, unit in enumerate(units) if unit.verdict == OK]
-    return reflect_lesson([unit.words for unit in units], [r.reflection for r in solution.retractions], confirms)
+    errors = [retraction.reflection for retraction in solution.retractions]
+    return reflect_lesson([unit.words for unit in units], errors=errors, confirms=confirms)
 
 
 def tracing_lessons(demonstration: Demonstration) -> list[Lesson]:
     """P2+P3, one a retraction: its source is the step that was redone."""
-    structure = demonstration.structure
-    words = [unit.words for unit in structure.solution.units]
-    return [
-        trace_lesson(words[: r.reflection + 1], source=r.step, wrong=structure.retracted[r.step : r.reflection])
-        for r in structure.solution.retractions
-    ]
+    solution = demonstration.structure.solution
+    words = [unit.words for unit in solution.units]
+    return [trace_lesson(words[: r.reflection + 1], source=r.step) for r in solution.retractions]
 
 
 def matching_lesson(demonstration: Demonstration) -> Lesson:
-    """P4: a step matches if the answer block restates its value; the grounds are the values compared."""
-    structure = demonstration.structure
-    solution = structure.solution
-    units = solution.units[: solution.thinks]
-    return match_lesson(
-        [unit.words for unit in units],
-        [unit.words for unit in solution.units[solution.thinks :]],
-        structure.adopted[: solution.thinks],
-        because=[_grounds(unit, solution.answers) for unit in units],
-    )
+    """P4: what each step says of a step number, and what the answer block says of it."""
+    solution = demonstration.structure.solution
+    units, lines = solution.units[: solution.thinks], solution.units[solution.thinks :]
+    comparisons = [_comparison(unit, solution.answers) for unit in units]
+    return match_lesson([unit.words for unit in units], answer=[line.words for line in lines], comparisons=comparisons)
 
 
 def encoded(tokenizer: FileTokenizer, lessons: Sequence[Lesson], *, end: str = "") -> list[Sequence2]:
@@ -143,7 +144,7 @@ def encoded(tokenizer: FileTokenizer, lessons: Sequence[Lesson], *, end: str = "
     return list(zip(prompts, replies, strict=True))
 
 
-def _grounds(unit: Unit, answers: dict[int, int]) -> str:
+def _comparison(unit: Unit, answers: dict[int, int]) -> Comparison:
     if unit.kind not in ("step", "check"):
-        return NONE
-    return f"Step{unit.number} {unit.claim} {answers.get(unit.number, NONE)}"
+        return Comparison(NOTHING, NOTHING, NOTHING)
+    return Comparison(str(unit.claim), f"Step{unit.number}", str(answers.get(unit.number, NOTHING)))

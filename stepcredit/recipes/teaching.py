@@ -2,13 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, final
-
-import numpy as np
-from jaxtyping import Int32
 
 from stepcredit.core.pack import Pack
 from stepcredit.core.records import Steps
@@ -18,15 +15,7 @@ from stepcredit.engines.embedded.model import CausalLM, ModelConfig
 from stepcredit.engines.learner import LearnerSettings, TorchLearner
 from stepcredit.engines.learner.packing import demonstration_pack
 from stepcredit.engines.tokenizer import FileTokenizer
-from stepcredit.judges.intrinsic.embedded import (
-    MAX_STEPS,
-    Comparison,
-    Lesson,
-    judge_words,
-    match_lesson,
-    reflect_lesson,
-    trace_lesson,
-)
+from stepcredit.judges.intrinsic.embedded import Lesson, judge_words
 from stepcredit.judges.taught import Claim, claim_of, taught_words
 from stepcredit.recipes.demo_settings import DemoRecipe
 from stepcredit.recipes.pretraining import sample_outcomes
@@ -35,13 +24,6 @@ from stepcredit.recipes.world import WorldTask
 from stepcredit.tasks.world_text import apply
 
 GENERATIVE, TAUGHT = "judge-generative", "judge-taught"
-GENERATIVE_SHAPE: dict[str, Any] = {
-    "dim": 96, "layers": 2, "heads": 2, "kv_heads": 2, "hidden": 256, "matrix_gain": 0.3, "max_positions": 1024,
-}  # fmt: skip
-GENERATIVE_UPDATES = 300
-GENERATIVE_BATCH = 6000
-NO_LINE = 1
-"""Stands for the answer's value where the block has no line for a step; no claim is told from it by demonstrations."""
 GENERATIVE_SHAPE: Mapping[str, Any] = {
     "dim": 64,
     "layers": 2,
@@ -52,7 +34,7 @@ GENERATIVE_SHAPE: Mapping[str, Any] = {
 }
 """Two wide heads tell forty names apart better than four narrow ones; small first weights find copying sooner."""
 
-GENERATIVE_UPDATES, COPYING_UPDATES = 400, 60
+GENERATIVE_UPDATES, EXERCISE_UPDATES = 400, 80
 READING_SOLUTIONS = 3000
 TAUGHT_SOLUTIONS = 3000
 TAUGHT_UPDATES = 250
@@ -84,8 +66,8 @@ def teach_generative(
 ) -> TeachingRecord:
     """Teach the generative intrinsic judge to read, from the structure of demonstrations alone.
 
-    The first updates only copy: behind each step name the word that stood behind it, no solution in sight. A small
-    model needs that skill for every reply, and learns it several times faster when it is practised alone.
+    The first updates only copy and compare words, with no solution in sight. A small model needs these skills for every
+    reply, and learns them several times faster when they are practised alone.
 
     Args:
         recipe: world and `[generative]`.
@@ -107,7 +89,7 @@ def teach_generative(
     random = Random(derive(seed, "batches"))
     tokens, loss = 0, float("nan")
     for index in range(updates):
-        pack = lessons.copying_pack(random) if index < COPYING_UPDATES else lessons.reading_pack(random)
+        pack = lessons.exercise_pack(random) if index < EXERCISE_UPDATES else lessons.reading_pack(random)
         loss = learner.imitate(pack).loss
         tokens += pack.trained_tokens
         on_progress(index + 1, loss)

@@ -4,17 +4,18 @@ It is taught from the structure of demonstrations alone (which step was taken ba
 never from what is right. Prompts and replies are words with single spaces, so that a word-level tokenizer serves; the
 replies are JSON all the same, and go through the one strict parser.
 
-Three choices make so small a model read reliably. It goes through all steps and names each, because an unnamed list
+Four choices make so small a model read reliably. It goes through all steps and names each, because an unnamed list
 would have to be counted out. The mark that opens a step in the prompt is the word that opens its entry in the reply,
-so that reading is copying. And before a verdict it restates what it compares (judges that think before they judge).
-A step's words are shown last first: what a step claims stands right behind its mark.
+so that reading is copying what stands behind a mark. What a step ends with (its value, its verdict) and what it begins
+with (its kind) stand behind a mark each: words are shown last first, and the first word behind the mark once more.
+And before a verdict the judge restates what it compares. None of this reads the steps: it is the same for any words.
 
-    P1   <reflect> MARK-0 4 /15 14 Step1 MARK-1 no-wait 9 *15 4 check MARK-1 ]} <reply>
-         {"reflections":[ MARK-0 ","kind":"none"} MARK-1 ","kind":"error"} ]} <eos>
-    P23  <trace> MARK-0 4 /15 14 Step1 MARK-1 no-wait 9 *15 4 check MARK-1 ]} <reply>
+    P1   <reflect> @0 4 /15 14 @0 Step1 @1 no-wait 9 *15 4 @1 check @1 ]} <reply>
+         {"reflections":[ @0 ","kind":"none"} @1 ","kind":"error"} ]} <eos>
+    P23  <trace> @0 4 /15 14 @0 Step1 @1 no-wait 9 *15 4 @1 check @1 ]} <reply>
          {"source":0,"evidence":" 4 ","verdicts":["wrong"]} <eos>
-    P4   <match> Step1 10 ; <steps> MARK-0 4 /15 14 Step1 MARK-0 ]} <reply>
-         {"matches":[ MARK-0 4 Step1 10 ","verdict":"no"} ]} <eos>        with MARK-0 = {"step":0,"because":"
+    P4   <match> Step1 10 ; <steps> @0 4 /15 14 @0 Step1 @0 ]} <reply>
+         {"matches":[ @0 4 Step1 10 ","verdict":"no"} ]} <eos>                  where @0 is {"step":0,"because":"
 """
 
 from collections.abc import Sequence
@@ -35,6 +36,9 @@ _REFLECTIONS, _MATCHES, _END = '{"reflections":[', '{"matches":[', "]}"
 _WRONG = '","verdicts":["wrong"]}'
 _KINDS = {kind: f'","kind":"{kind}"}}' for kind in ("none", "error", "confirm")}
 _VERDICTS = {word: f'","verdict":"{word}"}}' for word in ("match", "no")}
+NOTHING = "-"
+"""Stands for a step or value that there is not."""
+
 _IGNORED = ("</think>", "<eos>", ";", "answer")
 
 
@@ -50,7 +54,7 @@ class Lesson:
 @final
 @dataclass(frozen=True)
 class Comparison:
-    """What P4 compares for one step: the value it speaks of, the step it is about, and the answer's value for it."""
+    """What P4 compares for one think step: the value it gives, the step it is about, and the answer's value for it."""
 
     claim: str
     about: str
@@ -59,7 +63,16 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """`match` if the answer restates the claim."""
-        return "match" if self.claim == self.answer else "no"
+        return "match" if self.claim == self.answer != NOTHING else "no"
+
+
+def mark(step: int) -> str:
+    """The word that opens a step in the prompt, and its entry in the reply.
+
+    >>> mark(0), mark(12)
+    ('{"step":0,"because":"', ',{"step":12,"because":"')
+    """
+    return f'{"," if step else ""}{{"step":{step},"because":"'
 
 
 def judge_words(words: Sequence[str], *, max_steps: int = MAX_STEPS) -> tuple[str, ...]:
@@ -73,8 +86,8 @@ def judge_words(words: Sequence[str], *, max_steps: int = MAX_STEPS) -> tuple[st
     ('{"step":0,"because":"', '{"source":0,"evidence":"')
     """
     frame = (_REFLECT, _TRACE, _MATCH, _STEPS, _REPLY, _REFLECTIONS, _MATCHES, _END, _WRONG)
-    marks = [piece for k in range(max_steps) for piece in (_mark(k), _source(k))]
-    return (*words, *frame, *_KINDS.values(), *_VERDICTS.values(), *marks)
+    marks = [piece for k in range(max_steps) for piece in (mark(k), _source(k))]
+    return (*words, *frame, NOTHING, *_KINDS.values(), *_VERDICTS.values(), *marks)
 
 
 def prompt_text(task: Task) -> str:
@@ -88,7 +101,8 @@ def prompt_text(task: Task) -> str:
     if isinstance(task, TraceVerifyTask):
         return " ".join([_TRACE, *_marked(task.steps), _REPLY])
     if isinstance(task, MatchTask):
-        block = [word for text in task.answer for word in (*_words(text), ";")]
+        lines = [_words(text) for text in task.answer]
+        block = [word for line in lines if line for word in (*line, ";")]
         return " ".join([_MATCH, *block, _STEPS, *_marked(task.steps), _REPLY])
     raise UsageError(f"the embedded reader answers P1, P2+P3 merged and P4, not {task.name}; ask with merged = true")
 
@@ -96,7 +110,7 @@ def prompt_text(task: Task) -> str:
 def reflect_lesson(steps: Sequence[str], *, errors: Sequence[int], confirms: Sequence[int]) -> Lesson:
     """P1: reflections that took a step back (`errors`) and those that only confirmed; all other steps are `none`."""
     kinds = {**dict.fromkeys(confirms, "confirm"), **dict.fromkeys(errors, "error")}
-    entries = [word for k in range(len(steps)) for word in (_mark(k), _KINDS[kinds.get(k, "none")])]
+    entries = [word for k in range(len(steps)) for word in (mark(k), _KINDS[kinds.get(k, "none")])]
     return Lesson(prompt_text(ReflectTask("", tuple(steps))), " ".join([_REFLECTIONS, *entries, _END]))
 
 
@@ -109,18 +123,52 @@ def trace_lesson(steps: Sequence[str], *, source: int) -> Lesson:
 def match_lesson(steps: Sequence[str], *, answer: Sequence[str], comparisons: Sequence[Comparison]) -> Lesson:
     """P4: for each step the value it speaks of, what it is about, the answer's value, and whether they are the same."""
     entries = [
-        word for k, c in enumerate(comparisons) for word in (_mark(k), c.claim, c.about, c.answer, _VERDICTS[c.verdict])
+        word for k, c in enumerate(comparisons) for word in (mark(k), c.claim, c.about, c.answer, _VERDICTS[c.verdict])
     ]
     prompt = prompt_text(MatchTask("", tuple(steps), tuple(answer)))
     return Lesson(prompt, " ".join([_MATCHES, *entries, _END]))
 
 
 @final
+@dataclass(frozen=True)
+class Exercise:
+    """One line of an exercise: two words behind a step's mark, and a third to compare the first with."""
+
+    step: int
+    ending: str
+    beginning: str
+    compared: str
+
+
+EXERCISED = (False, True, True, False, True)
+"""Which words of a line's reply can be told: those behind the mark, and whether the compared word is the same."""
+
+
+def exercise_lesson(lines: Sequence[Exercise], *, order: Sequence[int]) -> Lesson:
+    """Copying and comparing without any solution, in the form of P4; five words of reply a line.
+
+    Args:
+        lines: what the prompt shows; steps all different.
+        order: in which order the reply goes through them, as indices.
+
+    >>> exercise_lesson([Exercise(0, "4", "Step1", "5"), Exercise(2, "7", "check", "7")], order=(1, 0)).reply
+    ',{"step":2,"because":" 7 check 7 ","verdict":"match"} {"step":0,"because":" 4 Step1 5 ","verdict":"no"}'
+    """
+    shown = [word for x in lines for word in (mark(x.step), x.ending, mark(x.step), x.beginning)]
+    said: list[str] = []
+    for line in (lines[place] for place in order):
+        verdict = _VERDICTS["match" if line.ending == line.compared else "no"]
+        said += [mark(line.step), line.ending, line.beginning, line.compared, verdict]
+    return Lesson(" ".join([_STEPS, *shown, _REPLY]), " ".join(said))
+
+
+@final
 class EmbeddedReader:
     """Answers the reading tasks with a small language model, one sampler call a task, at temperature 0.
 
-    A retry samples at temperature 1 with a new seed, since a deterministic model would repeat itself. A solution with
-    more than `MAX_STEPS` steps is not read: the reply says so, and the parser rejects it.
+    A retry samples at temperature 1 with a new seed, since a deterministic model would repeat itself. Equal prompts are
+    read once; what is said again costs no tokens. A solution with more than `MAX_STEPS` steps is not read: the reply
+    says so, and the parser rejects it.
 
     Args:
         sampler: the judge model.
@@ -132,6 +180,7 @@ class EmbeddedReader:
             raise UsageError("the judge's tokenizer names no end of sequence; save it with one")
         self._sampler, self._tokenizer = sampler, tokenizer
         self._stop = (tokenizer.eos_id,)
+        self._said: dict[str, ReaderReply] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -141,20 +190,20 @@ class EmbeddedReader:
     async def answer(self, task: Task, *, attempt: int, error: str) -> ReaderReply:
         """The model's reply, as text; one cut by length is returned as it is, and rejected by the parser."""
         del error
-        count = len(task.paragraphs) if task.name == "P0" else len(task.steps)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownArgumentType, reportUnknownMemberType]
+        prompt = prompt_text(task)
+        count = len(task.steps) if isinstance(task, ReflectTask | TraceVerifyTask | MatchTask) else 0
         if count > MAX_STEPS:
             return ReaderReply(f"{count} steps, at most {MAX_STEPS} can be read", input_tokens=0, output_tokens=0)
-        prompt_ids = self._tokenizer.encode(prompt_text(task))
+        if not attempt and prompt in self._said:
+            return self._said[prompt]
+        prompt_ids = self._tokenizer.encode(prompt)
         sampling = Sampling(5 * count + 8, temperature=1.0 if attempt else 0.0, stop_ids=self._stop)
         completion = await self._sampler.sample(prompt_ids, sampling, seed=derive(0, "reader", task.name, attempt))
         ids = [token for token in completion.ids.tolist() if token not in self._stop]
-        text = self._tokenizer.decode(ids)
-        return ReaderReply(text, f"embedded:{attempt}", len(prompt_ids), len(completion.ids))
-
-
-def _mark(k: int) -> str:
-    """Opens step k in the prompt, and its entry in the reply."""
-    return f'{"," if k else ""}{{"step":{k},"because":"'
+        text, call = self._tokenizer.decode(ids), f"embedded:{attempt}"
+        if not attempt:
+            self._said[prompt] = ReaderReply(text, call, 0, 0)
+        return ReaderReply(text, call, len(prompt_ids), len(completion.ids))
 
 
 def _source(k: int) -> str:
@@ -162,9 +211,12 @@ def _source(k: int) -> str:
 
 
 def _marked(steps: Sequence[str]) -> list[str]:
-    """Steps behind their marks, words last first; at the end the last mark once more, closed like the reply."""
-    shown = [word for k, text in enumerate(steps) for word in (_mark(k), *reversed(_words(text)))]
-    return [*shown, _mark(max(len(steps) - 1, 0)), _END]
+    """Steps behind their marks, as the module says; at the end the last mark once more, closed like the reply."""
+    shown: list[str] = []
+    for k, text in enumerate(steps):
+        words = _words(text)
+        shown += [mark(k), *reversed(words[1:]), mark(k), *words[:1]]
+    return [*shown, mark(max(len(steps) - 1, 0)), _END]
 
 
 def _words(text: str) -> list[str]:
