@@ -9,11 +9,11 @@ from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Judgement, OutcomeStatus
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.recipes.blocking import wait_for
-from stepcredit.recipes.recorded import splitter_of
-from stepcredit.recipes.recorded_judges import checker_of, opened_judge
-from stepcredit.recipes.recorded_rollouts import RolloutMaker, grouped
-from stepcredit.recipes.recorded_settings import FileJudge, RecordedRecipe, check_judge, load_recorded
-from stepcredit.recipes.recorded_walk import Walked, WalkParts, walk
+from stepcredit.recipes.recorded.judges import checker_of, opened_judge
+from stepcredit.recipes.recorded.rollouts import RolloutMaker, grouped
+from stepcredit.recipes.recorded.run import splitter_of
+from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, check_judge, load_recorded
+from stepcredit.recipes.recorded.walk import Walked, WalkParts, walk
 from stepcredit.report.progress import SilentTask
 from stepcredit.tasks.jsonl import RecordedResponse, read_responses, responses_of
 

@@ -146,7 +146,7 @@ def run(
     """
     from stepcredit.cli.screen import watched  # noqa: PLC0415
     from stepcredit.recipes.recorded import run_recorded  # noqa: PLC0415
-    from stepcredit.recipes.recorded_settings import RecordedSettings  # noqa: PLC0415
+    from stepcredit.recipes.recorded.settings import RecordedSettings  # noqa: PLC0415
 
     chosen = RecordedSettings(
         folder_for(file, verb="run", out=out),

@@ -26,9 +26,17 @@ def wait_for(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     >>> wait_for(answer)
     42
     """
+    found: list[T] = []
+
+    async def keep() -> None:
+        # asyncio.run writes out its task's result when it restores the signal handler: minutes for large records.
+        found.append(await work())
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work())
+        asyncio.run(keep())
+        return found[0]
     with ThreadPoolExecutor(1, thread_name_prefix="stepcredit") as thread:
-        return thread.submit(copy_context().run, lambda: asyncio.run(work())).result()
+        thread.submit(copy_context().run, lambda: asyncio.run(keep())).result()
+    return found[0]

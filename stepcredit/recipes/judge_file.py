@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stepcredit.recipes.recorded import RecordedResult, run_recorded
-from stepcredit.recipes.recorded_settings import FileJudge, RecordedSettings
+from stepcredit.recipes.recorded.settings import FileJudge, RecordedSettings
 from stepcredit.report.progress import Progress
 
 

@@ -13,7 +13,7 @@ from stepcredit.core.records import Credit, Group, Judgement, Steps
 from stepcredit.credit import rule_named
 from stepcredit.credit.batch import CreditSummary, assign
 from stepcredit.credit.keep import Keep
-from stepcredit.recipes.recorded_walk import Walked
+from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.steps import thoughts
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.store.shards import Shard

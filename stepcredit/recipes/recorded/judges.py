@@ -12,7 +12,7 @@ from stepcredit.judges.critic import CriticJudge, CriticSettings
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers
 from stepcredit.recipes.extras import missing_modules
-from stepcredit.recipes.recorded_settings import (
+from stepcredit.recipes.recorded.settings import (
     CheckerPart,
     FileJudge,
     JudgePart,

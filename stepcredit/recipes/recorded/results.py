@@ -8,10 +8,10 @@ from typing import Any, final
 from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Credit
 from stepcredit.credit.batch import CreditSummary
-from stepcredit.recipes.recorded_credit import Credited
-from stepcredit.recipes.recorded_rollouts import Grouping
-from stepcredit.recipes.recorded_settings import ReportPart
-from stepcredit.recipes.recorded_walk import Walked
+from stepcredit.recipes.recorded.credit import Credited
+from stepcredit.recipes.recorded.rollouts import Grouping
+from stepcredit.recipes.recorded.settings import ReportPart
+from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.report.build import rollout_view
 from stepcredit.report.views import Cell, ReportData, RolloutView, TableView
 from stepcredit.steps import thoughts

@@ -18,7 +18,7 @@ GroupBy = Literal["problem-and-model", "problem"]
 FileJudge = Literal["markers", "critic"]
 
 STAGES: tuple[str, ...] = get_args(Stage)
-RECIPE = Path(__file__).with_name("recorded.toml")
+RECIPE = Path(__file__).parents[1] / "recorded.toml"
 
 
 class StepsPart(Section):

@@ -8,7 +8,7 @@ from typing import final
 from stepcredit.core.errors import JudgeError
 from stepcredit.core.protocols import Checker, Judge, Splitter
 from stepcredit.core.records import Judgement, Outcome, Rollout, Steps, Verdict
-from stepcredit.recipes.recorded_rollouts import Grouping, RolloutMaker, cut
+from stepcredit.recipes.recorded.rollouts import Grouping, RolloutMaker, cut
 from stepcredit.report.progress import Task
 from stepcredit.steps import Whole
 from stepcredit.store.codec import decode, encode

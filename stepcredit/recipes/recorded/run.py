@@ -16,11 +16,11 @@ from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import wait_for
-from stepcredit.recipes.recorded_credit import Credited, credit_all
-from stepcredit.recipes.recorded_judges import TEXT_ONLY, CallLog, checker_of, opened_judge
-from stepcredit.recipes.recorded_results import Counts, WalkResult, closing_of, count, report_of, summary_of
-from stepcredit.recipes.recorded_rollouts import RolloutMaker, grouped
-from stepcredit.recipes.recorded_settings import (
+from stepcredit.recipes.recorded.credit import Credited, credit_all
+from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, checker_of, opened_judge
+from stepcredit.recipes.recorded.results import Counts, WalkResult, closing_of, count, report_of, summary_of
+from stepcredit.recipes.recorded.rollouts import RolloutMaker, grouped
+from stepcredit.recipes.recorded.settings import (
     RecordedRecipe,
     RecordedSettings,
     Stage,
@@ -29,7 +29,7 @@ from stepcredit.recipes.recorded_settings import (
     load_recorded,
     rule_settings,
 )
-from stepcredit.recipes.recorded_walk import Walked, WalkParts, walk
+from stepcredit.recipes.recorded.walk import Walked, WalkParts, walk
 from stepcredit.recipes.report_run import save_report
 from stepcredit.report.page import package_version
 from stepcredit.report.progress import Progress, SilentProgress

@@ -14,7 +14,7 @@ from stepcredit.core.digests import digest
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Splitter, Tokenizer
 from stepcredit.core.records import Outcome, Rollout, Steps
-from stepcredit.recipes.recorded_settings import GroupBy
+from stepcredit.recipes.recorded.settings import GroupBy
 from stepcredit.steps import retokenise
 from stepcredit.steps.partition import at_tokens, blocks_of
 from stepcredit.tasks.jsonl import RecordedResponse
