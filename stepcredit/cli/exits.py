@@ -18,6 +18,8 @@ def run_and_exit(arguments: Sequence[str] | None) -> NoReturn:
 
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="stepcredit", standalone_mode=False)
+        if code == INTERRUPTED:  # typer swallows the interrupt itself and returns its code
+            code = report_error(KeyboardInterrupt())
     except BrokenPipeError:
         _close_output()
         sys.exit(0)

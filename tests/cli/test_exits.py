@@ -83,3 +83,17 @@ def test_no_verb_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert end_of("--version") == 0
     assert capsys.readouterr().out.startswith("stepcredit ")
+
+
+def test_an_interrupt_in_a_verb_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Typer answers an interrupt by returning 130: the line was lost."""
+    from stepcredit.recipes import status
+
+    def stopped(_run: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "run_status", stopped)
+    assert end_of("status", str(tmp_path)) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on where it stopped\n"
