@@ -1,24 +1,20 @@
 """`stepcredit demo`: fine-tune to the gate, teach the judges, train every arm from one checkpoint, and report."""
 
-import multiprocessing
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from functools import partial
 from importlib.metadata import version
-from multiprocessing.queues import Queue
 from pathlib import Path
-from queue import Empty
-from threading import Event, Thread
 from typing import Any, Literal, final
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.records import Credit
-from stepcredit.engines.threads import use_threads
 from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
+from stepcredit.recipes.crew import Crew, Heard, Teller
 from stepcredit.recipes.demo_results import closing_sentence, curve_plots, method_figures, result_table, summary
 from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
 from stepcredit.recipes.judges import measure_judges
@@ -26,14 +22,21 @@ from stepcredit.recipes.pretraining import GateFigures, Pretrained, pretrain_to_
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.teaching import TeachingRecord, teach_generative, teach_taught
 from stepcredit.report.build import rollout_view
-from stepcredit.report.progress import Progress, SilentProgress, Task
+from stepcredit.report.progress import Progress, SilentProgress
 from stepcredit.report.views import ReportData, RolloutView, TableView
 from stepcredit.store.codec import decode
+from stepcredit.store.files import FileWriter
 from stepcredit.store.ledger import Ledger
-from stepcredit.store.run_folder import RunFolder
+from stepcredit.store.run_folder import RunFolder, read_json
 from stepcredit.training.rounds import RoundRow
 
 Preset = Literal["quick", "full"]
+JUDGE_TEACHERS = {"generative": teach_generative, "taught": teach_taught}
+"""Judges that are taught before they judge."""
+
+TEACHING = "teaching.json"
+TOLD_UPDATES = 10
+
 FULL_SEEDS = 5
 """Seeds of the preset `full`: the least from which a statement about learning may be made."""
 
@@ -108,9 +111,7 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
     arms = _chosen_arms(recipe, settings)
     with RunFolder.create_or_open(settings.out, _manifest(recipe, settings)) as folder:
         checkpoint = settings.out / "checkpoints" / "policy"
-        pretrained = _pretrain(recipe, checkpoint, screen)
-        teaching = _teach(recipe, checkpoint, screen, arms=arms)
-        results = _train(recipe, checkpoint, settings, screen=screen, arms=arms)
+        pretrained, teaching, results = _walk(recipe, checkpoint, settings, screen=screen, arms=arms)
         judges = measure_judges(recipe, checkpoint, list(_credits(settings, arms, rounds=_ends(recipe))))
         figures = [method_figures(recipe, name, results=results[name], teaching=teaching) for name in arms]
         base = results[arms[0]][0].rows[0].accuracy or 0.0
@@ -143,106 +144,77 @@ def _chosen_arms(recipe: DemoRecipe, settings: DemoSettings) -> list[str]:
     return [name for name in recipe.arms if name in settings.arms]
 
 
-def _pretrain(recipe: DemoRecipe, checkpoint: Path, screen: Progress) -> Pretrained:
-    use_threads(os.cpu_count() or 1)
-    tasks: dict[int, Task] = {}
+def _walk(
+    recipe: DemoRecipe, checkpoint: Path, settings: DemoSettings, *, screen: Progress, arms: Sequence[str]
+) -> tuple[Pretrained, dict[str, TeachingRecord], dict[str, list[ArmResult]]]:
+    """Everything that computes: each job starts as soon as what it needs is there."""
+    needed = [name for name in JUDGE_TEACHERS if any(recipe.arms[arm].judge == name for arm in arms)]
+    with Crew(settings.workers or os.cpu_count() or 1, screen) as crew:
+        policy = crew.submit(_pretrain_job, recipe, checkpoint, crew.teller)
+        taught: dict[str, Future[TeachingRecord]] = {}
+        if "generative" in needed:  # it learns from demonstrations alone
+            taught["generative"] = crew.submit(_teach_job, "generative", recipe, checkpoint, crew.teller)
+        pretrained = policy.result()
+        screen.say(f"gate passed: {_gate(pretrained.figures)} (accuracy at {recipe.gate.divisions} divisions)")
+        if "taught" in needed:  # it learns from the policy's own steps
+            taught["taught"] = crew.submit(_teach_job, "taught", recipe, checkpoint, crew.teller)
+        runs: dict[str, list[Future[ArmResult]]] = {}
+        for name in sorted(arms, key=lambda arm: ["generative", "taught"].index(recipe.arms[arm].judge) + 1
+                           if recipe.arms[arm].judge in taught else 0):  # fmt: skip
+            if recipe.arms[name].judge in taught:
+                taught[recipe.arms[name].judge].result()
+            jobs = [ArmJob(recipe, name, seed, checkpoint, arm_folder(settings, name, seed))
+                    for seed in settings.seed_list]  # fmt: skip
+            runs[name] = [crew.submit(_arm_job, job, len(settings.seed_list) > 1, crew.teller) for job in jobs]
+        results = {name: [run.result() for run in runs[name]] for name in arms}
+        return pretrained, {name: record.result() for name, record in taught.items()}, results
+
+
+def _pretrain_job(recipe: DemoRecipe, checkpoint: Path, teller: Teller) -> Pretrained:
+    total = recipe.pretrain.updates
 
     def told(attempt: int, done: int, loss: float) -> None:
-        if attempt not in tasks:
+        if done % TOLD_UPDATES == 0 or done == total:
             name = "fine-tuning" if attempt == 0 else f"fine-tuning, restart {attempt}"
-            tasks[attempt] = screen.start(name, total=recipe.pretrain.updates, unit="updates")
-        tasks[attempt].advance(1, note=f"loss {loss:.3f}")
-        if done == recipe.pretrain.updates:
-            tasks[attempt].finish()
+            amount = TOLD_UPDATES if done % TOLD_UPDATES == 0 else done % TOLD_UPDATES
+            teller.put(Heard(name, amount, total, "updates", f"loss {loss:.3f}", done == total))
 
-    found = pretrain_to_gate(recipe, checkpoint, on_progress=told)
-    screen.say(f"gate passed: {_gate(found.figures)} (accuracy at {recipe.gate.divisions} divisions)")
-    return found
+    return pretrain_to_gate(recipe, checkpoint, on_progress=told)
 
 
-def _teach(recipe: DemoRecipe, checkpoint: Path, screen: Progress, *, arms: Sequence[str]) -> dict[str, TeachingRecord]:
-    """Teach the judges that the arms need, side by side."""
-    needed = {recipe.arms[name].judge for name in arms}
-    jobs = {"generative": teach_generative, "taught": teach_taught}
-    chosen = {name: job for name, job in jobs.items() if name in needed}
-    found: dict[str, TeachingRecord] = {}
-    with _workers(len(chosen)) as pool:
-        futures = {name: pool.submit(job, recipe, checkpoint) for name, job in chosen.items()}
-        for name, future in futures.items():
-            task = screen.start(f"teaching the {name} judge", total=None, unit="updates")
-            found[name] = future.result()
-            task.advance(found[name].updates)
-            task.finish(f"{found[name].true_labels} true labels, {found[name].cpu_seconds:.0f} CPU s")
-    return found
+def _teach_job(name: str, recipe: DemoRecipe, checkpoint: Path, teller: Teller) -> TeachingRecord:
+    """Teach one judge, unless an earlier session did; its record lies beside it."""
+    place = checkpoint / f"judge-{name}"
+    kept = read_json(place, TEACHING)
+    if kept is not None:
+        return TeachingRecord(**kept)
+    title = f"teaching the {name} judge"
+
+    def told(done: int, loss: float) -> None:
+        if done % TOLD_UPDATES == 0:
+            teller.put(Heard(title, TOLD_UPDATES, None, "updates", f"loss {loss:.3f}"))
+
+    record = JUDGE_TEACHERS[name](recipe, checkpoint, on_progress=told)
+    FileWriter(place).write(TEACHING, json.dumps(asdict(record)))
+    note = f"{record.true_labels} true labels, {record.cpu_seconds:.0f} CPU s"
+    teller.put(Heard(title, record.updates % TOLD_UPDATES, None, "updates", note, last=True))
+    return record
 
 
-def _train(
-    recipe: DemoRecipe, checkpoint: Path, settings: DemoSettings, *, screen: Progress, arms: Sequence[str]
-) -> dict[str, list[ArmResult]]:
-    """All arms on all seeds, as many side by side as there are workers."""
-    jobs = [
-        ArmJob(recipe, name, seed, checkpoint, arm_folder(settings, name, seed))
-        for seed in settings.seed_list
-        for name in arms
-    ]
-    context = multiprocessing.get_context("spawn")
-    rows: Queue[tuple[str, int, RoundRow]] = context.Manager().Queue()  # pyright: ignore[reportAssignmentType]
-    done = Event()
-    watcher = Thread(target=_follow, args=(recipe, jobs, rows, done, screen), daemon=True)
-    watcher.start()
-    results: dict[str, list[ArmResult]] = {name: [] for name in arms}
-    try:
-        with _workers(settings.workers or os.cpu_count() or 1) as pool:
-            futures = [pool.submit(_run_in_worker, job, rows) for job in jobs]
-            for job, future in zip(jobs, futures, strict=True):
-                results[job.name].append(future.result())
-    finally:
-        done.set()
-        watcher.join()
-    return results
+def _arm_job(job: ArmJob, named: bool, teller: Teller) -> ArmResult:  # noqa: FBT001 -- pickled by position
+    title = job.arm.title + (f", seed {job.seed}" if named else "")
+    total = job.recipe.rounds.rounds
+
+    def told(row: RoundRow) -> None:
+        accuracy = "" if row.accuracy is None else f"accuracy {row.accuracy:.3f}"
+        teller.put(Heard(title, 0 if row.index < 0 else 1, total, "rounds", accuracy, row.index + 1 == total))
+
+    return run_arm(job, told)
 
 
 def arm_folder(settings: DemoSettings, name: str, seed: int) -> Path:
     """Run folder of one arm and seed."""
     return settings.out / "arms" / f"{name}-seed{seed}"
-
-
-def _run_in_worker(job: ArmJob, rows: "Queue[tuple[str, int, RoundRow]]") -> ArmResult:
-    return run_arm(job, partial(_tell, rows, job.name, job.seed))
-
-
-def _tell(rows: "Queue[tuple[str, int, RoundRow]]", name: str, seed: int, row: RoundRow) -> None:
-    rows.put((name, seed, row))
-
-
-def _follow(
-    recipe: DemoRecipe,
-    jobs: Sequence[ArmJob],
-    rows: "Queue[tuple[str, int, RoundRow]]",
-    done: Event,
-    screen: Progress,
-) -> None:
-    tasks: dict[tuple[str, int], Task] = {}
-    while not (done.is_set() and rows.empty()):
-        try:
-            name, seed, row = rows.get(timeout=0.2)
-        except Empty:
-            continue
-        key = (name, seed)
-        if key not in tasks:
-            several = len({job.seed for job in jobs}) > 1
-            title = recipe.arms[name].title + (f", seed {seed}" if several else "")
-            tasks[key] = screen.start(title, total=recipe.rounds.rounds, unit="rounds")
-        accuracy = "" if row.accuracy is None else f"accuracy {row.accuracy:.3f}"
-        tasks[key].advance(0 if row.index < 0 else 1, note=accuracy)
-        if row.index + 1 == recipe.rounds.rounds:
-            tasks[key].finish(accuracy)
-
-
-def _workers(count: int) -> ProcessPoolExecutor:
-    """Worker processes with one thread each: on small models two processes beat two threads."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max(1, count), mp_context=context, initializer=use_threads, initargs=(1,))
 
 
 def _ends(recipe: DemoRecipe) -> tuple[int, int]:
