@@ -1,7 +1,8 @@
 """Lessons for the generative intrinsic judge: exercises, then reading, labelled by structure alone.
 
 Nothing here asks whether a step is right: the labels say which step a redo replaced, and which value the answer block
-restates (`Demonstration.structure`).
+restates (`Demonstration.structure`). For P4 most solutions are disturbed first, and labelled as they then stand:
+demonstrators always restate their last value of each step, and a reader that saw nothing else would count on it.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from stepcredit.judges.intrinsic.embedded import (
     reflect_lesson,
     trace_lesson,
 )
-from stepcredit.tasks.world_text import OK, Unit
+from stepcredit.tasks.world_text import OK, Unit, completion_of
 from stepcredit.tasks.world_truth import Demonstration
 
 EXERCISE_TOKENS, READING_TOKENS = 3000, 6000
@@ -35,6 +36,9 @@ EXERCISE_TOKENS, READING_TOKENS = 3000, 6000
 
 SHARES = {"P1": 1.0, "P23": 0.75, "P4": 2.0}
 """How often each task is drawn. P4 has most to learn; P23 is short."""
+
+DISTURBED = 0.7
+"""Share of the solutions of P4 that are disturbed."""
 
 _LINES = (2, 4, 8)
 
@@ -105,12 +109,35 @@ def lessons_from(demonstrations: Sequence[Demonstration], tokenizer: FileTokeniz
         units = demonstration.structure.solution.units[: demonstration.structure.solution.thinks]
         ends.update((words[0], words[-1]) for unit in units if (words := unit.words.split()))
         found["P1"].append(reflection_lesson(demonstration))
-        found["P4"].append(matching_lesson(demonstration))
+        changed = random.random() < DISTURBED
+        found["P4"].append(matching_lesson(disturbed(demonstration, random) if changed else demonstration))
         traces = tracing_lessons(demonstration)
         found["P23"] += random.sample(traces, min(1, len(traces)))
     readings = {task: encoded(tokenizer, lessons, end=" <eos>") for task, lessons in found.items()}
     beginnings, endings = (tuple(sorted(set(column))) for column in zip(*ends, strict=True))
     return Lessons(tokenizer, readings, endings, beginnings)
+
+
+def disturbed(demonstration: Demonstration, random: Random) -> Demonstration:
+    """The solution with attempts left out or moved, and other values in the answer block.
+
+    An attempt is a step with what follows it up to the next step. One in ten is left out, and in half of the solutions
+    their order is drawn anew. An answer line gets the value of another attempt or line one time in three, and is left
+    out one time in twenty.
+    """
+    solution = demonstration.structure.solution
+    units, lines = solution.units[: solution.thinks], solution.units[solution.thinks :]
+    firsts = [k for k, unit in enumerate(units) if unit.kind == "step"]
+    attempts = [units[a:b] for a, b in zip(firsts, [*firsts[1:], len(units)], strict=True)]
+    kept = [attempt for attempt in attempts if random.random() >= 0.1] or attempts
+    if random.random() < 0.5:
+        random.shuffle(kept)
+    values = [unit.value for unit in (*lines, *(attempt[0] for attempt in attempts))]
+    block = [replace(line, value=random.choice(values)) if random.random() < 1 / 3 else line for line in lines]
+    block = [line for line in block if random.random() >= 0.05] or block
+    think = [unit for attempt in kept for unit in attempt]
+    text = completion_of((*think, *block), len(think))
+    return Demonstration(demonstration.problem, text)
 
 
 def reflection_lesson(demonstration: Demonstration) -> Lesson:
@@ -145,6 +172,6 @@ def encoded(tokenizer: FileTokenizer, lessons: Sequence[Lesson], *, end: str = "
 
 
 def _comparison(unit: Unit, answers: dict[int, int]) -> Comparison:
-    if unit.kind not in ("step", "check"):
+    if not unit.number:
         return Comparison(NOTHING, NOTHING, NOTHING)
     return Comparison(str(unit.claim), f"Step{unit.number}", str(answers.get(unit.number, NOTHING)))
