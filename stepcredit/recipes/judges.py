@@ -1,8 +1,8 @@
 """Judges of the embedded task: building the judge that an arm names, and measuring judges on policy rollouts."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, final
 
@@ -16,6 +16,7 @@ from stepcredit.judges.cache import CachedJudge
 from stepcredit.judges.intrinsic.embedded import EmbeddedReader
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import world_markers
+from stepcredit.judges.intrinsic.statistics import TaskCounts
 from stepcredit.judges.oracle import OracleJudge
 from stepcredit.judges.taught import TaughtJudge
 from stepcredit.judges.wrappers import FlippedJudge
@@ -50,7 +51,12 @@ class BuiltJudge:
         if not isinstance(self.inner, IntrinsicJudge):
             return {}
         counts = self.inner.statistics.counts
-        return {f"{task}/{kind}": asdict(found) for (task, kind), found in counts.items()}
+        return {f"{task}/{kind}": _plain(found) for (task, kind), found in counts.items()}
+
+
+def _plain(counts: TaskCounts) -> dict[str, Any]:
+    values = {field.name: getattr(counts, field.name) for field in fields(counts)}
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
 
 async def build_judge(arm: ArmPart, checkpoint: Path, folder: RunFolder, *, seed: int) -> BuiltJudge:

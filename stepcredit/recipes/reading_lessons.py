@@ -1,12 +1,13 @@
 """Lessons for the generative intrinsic judge: exercises, then reading, labelled by structure alone.
 
 Nothing here asks whether a step is right: the labels say which step a redo replaced, and which value the answer block
-restates (`Demonstration.structure`). For P4 most solutions are disturbed first, and labelled as they then stand:
-demonstrators always restate their last value of each step, and a reader that saw nothing else would count on it.
+restates (`Demonstration.structure`). Most solutions are changed first, and labelled as they then stand: demonstrators
+go through all steps and restate their last value of each, and a reader that saw nothing else would count on it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from random import Random
 from typing import final
 
@@ -28,7 +29,7 @@ from stepcredit.judges.intrinsic.embedded import (
     reflect_lesson,
     trace_lesson,
 )
-from stepcredit.tasks.world_text import OK, Unit, completion_of
+from stepcredit.tasks.world_text import NO_WAIT, OK, Unit, completion_of
 from stepcredit.tasks.world_truth import Demonstration
 
 EXERCISE_TOKENS, READING_TOKENS = 3000, 6000
@@ -108,7 +109,7 @@ def lessons_from(demonstrations: Sequence[Demonstration], tokenizer: FileTokeniz
     for demonstration in demonstrations:
         units = demonstration.structure.solution.units[: demonstration.structure.solution.thinks]
         ends.update((words[0], words[-1]) for unit in units if (words := unit.words.split()))
-        found["P1"].append(reflection_lesson(demonstration))
+        found["P1"].append(reflection_lesson(shortened(demonstration, random)))
         changed = random.random() < DISTURBED
         found["P4"].append(matching_lesson(disturbed(demonstration, random) if changed else demonstration))
         traces = tracing_lessons(demonstration)
@@ -118,26 +119,50 @@ def lessons_from(demonstrations: Sequence[Demonstration], tokenizer: FileTokeniz
     return Lessons(tokenizer, readings, endings, beginnings)
 
 
+def shortened(demonstration: Demonstration, random: Random) -> Demonstration:
+    """The solution up to some step number, in every second case: a reader must not expect the usual length."""
+    attempts = _attempts(demonstration)
+    settled = [k for k, attempt in enumerate(attempts, 1) if attempt[-1].verdict != NO_WAIT]
+    if not settled or random.random() < 0.5:
+        return demonstration
+    return _rewritten(demonstration, attempts[: random.choice(settled)], _lines(demonstration))
+
+
 def disturbed(demonstration: Demonstration, random: Random) -> Demonstration:
     """The solution with attempts left out or moved, and other values in the answer block.
 
-    An attempt is a step with what follows it up to the next step. One in ten is left out, and in half of the solutions
-    their order is drawn anew. An answer line gets the value of another attempt or line one time in three, and is left
-    out one time in twenty.
+    One attempt in ten is left out; in half of the solutions their order is drawn anew, and in half only some first ones
+    are kept. An answer line gets the value of another attempt or line one time in three, and is left out one time in
+    twenty.
     """
-    solution = demonstration.structure.solution
-    units, lines = solution.units[: solution.thinks], solution.units[solution.thinks :]
-    firsts = [k for k, unit in enumerate(units) if unit.kind == "step"]
-    attempts = [units[a:b] for a, b in zip(firsts, [*firsts[1:], len(units)], strict=True)]
+    attempts, lines = _attempts(demonstration), _lines(demonstration)
     kept = [attempt for attempt in attempts if random.random() >= 0.1] or attempts
     if random.random() < 0.5:
         random.shuffle(kept)
+    if random.random() < 0.5:
+        kept = kept[: random.randint(1, len(kept))]
     values = [unit.value for unit in (*lines, *(attempt[0] for attempt in attempts))]
     block = [replace(line, value=random.choice(values)) if random.random() < 1 / 3 else line for line in lines]
-    block = [line for line in block if random.random() >= 0.05] or block
-    think = [unit for attempt in kept for unit in attempt]
-    text = completion_of((*think, *block), len(think))
-    return Demonstration(demonstration.problem, text)
+    return _rewritten(demonstration, kept, [line for line in block if random.random() >= 0.05] or block)
+
+
+def _attempts(demonstration: Demonstration) -> list[tuple[Unit, ...]]:
+    """The think block in attempts: a step with what follows it, up to the next step."""
+    solution = demonstration.structure.solution
+    firsts = [k for k, unit in enumerate(solution.units[: solution.thinks]) if unit.kind == "step"]
+    return [solution.units[a:b] for a, b in pairwise([*firsts, solution.thinks])]
+
+
+def _lines(demonstration: Demonstration) -> tuple[Unit, ...]:
+    solution = demonstration.structure.solution
+    return solution.units[solution.thinks :]
+
+
+def _rewritten(
+    demonstration: Demonstration, attempts: Sequence[Sequence[Unit]], lines: Sequence[Unit]
+) -> Demonstration:
+    think = [unit for attempt in attempts for unit in attempt]
+    return Demonstration(demonstration.problem, completion_of((*think, *lines), len(think)))
 
 
 def reflection_lesson(demonstration: Demonstration) -> Lesson:
