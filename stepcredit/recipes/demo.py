@@ -112,7 +112,8 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
     with RunFolder.create_or_open(settings.out, _manifest(recipe, settings)) as folder:
         checkpoint = settings.out / "checkpoints" / "policy"
         pretrained, teaching, results = _walk(recipe, checkpoint, settings, screen=screen, arms=arms)
-        judges = measure_judges(recipe, checkpoint, list(_credits(settings, arms, rounds=_ends(recipe))))
+        trained = recipe.model_copy(update={"arms": {name: recipe.arms[name] for name in arms}})
+        judges = measure_judges(trained, checkpoint, list(_credits(settings, arms, rounds=_ends(recipe))))
         figures = [method_figures(recipe, name, results=results[name], teaching=teaching) for name in arms]
         base = results[arms[0]][0].rows[0].accuracy or 0.0
         told = summary(
