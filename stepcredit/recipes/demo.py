@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from stepcredit.core.errors import UsageError
-from stepcredit.core.records import Credit
+from stepcredit.core.records import Credit, Outcome
 from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
 from stepcredit.recipes.crew import Crew, Heard, Teller
 from stepcredit.recipes.demo_results import closing_sentence, curve_plots, method_figures, result_table, summary
 from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
-from stepcredit.recipes.judges import measure_judges
+from stepcredit.recipes.judge_figures import Figures, judge_table, measure_judges
 from stepcredit.recipes.pretraining import GateFigures, Pretrained, pretrain_to_gate
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.teaching import TeachingRecord, teach_generative, teach_taught
@@ -112,8 +112,7 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
     with RunFolder.create_or_open(settings.out, _manifest(recipe, settings)) as folder:
         checkpoint = settings.out / "checkpoints" / "policy"
         pretrained, teaching, results = _walk(recipe, checkpoint, settings, screen=screen, arms=arms)
-        trained = recipe.model_copy(update={"arms": {name: recipe.arms[name] for name in arms}})
-        judges = measure_judges(trained, checkpoint, list(_credits(settings, arms, rounds=_ends(recipe))))
+        judges = _measured(recipe, checkpoint, _credits(settings, arms, rounds=_ends(recipe)), arms=arms)
         figures = [method_figures(recipe, name, results=results[name], teaching=teaching) for name in arms]
         base = results[arms[0]][0].rows[0].accuracy or 0.0
         told = summary(
@@ -128,7 +127,7 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
         told["pretrain"] = {"attempt": pretrained.attempt, "cpu_seconds": pretrained.cpu_seconds}
         told["teaching"] = {name: asdict(record) for name, record in teaching.items()}
         data = _report(recipe, settings, results=results, told=told, gate=pretrained.figures, table=(
-            result_table(recipe, figures, base_accuracy=base), _judge_table(judges)))  # fmt: skip
+            result_table(recipe, figures, base_accuracy=base), judge_table(judges)))  # fmt: skip
         folder.write_json("summary.json", told)
         save_report(folder.path, data)
     return DemoResult(told, closing_sentence(figures), settings.out)
@@ -239,6 +238,17 @@ def _credits(
     return found
 
 
+def _measured(
+    recipe: DemoRecipe, checkpoint: Path, shown: Sequence[tuple[str, int, Credit]], *, arms: Sequence[str]
+) -> dict[str, dict[str, Figures]]:
+    """Figures of the arms' judges on the solutions shown, round by round."""
+    rounds: dict[int, list[Outcome]] = {}
+    for _, index, credit in shown:
+        rounds.setdefault(index, []).append(credit.steps.outcome)
+    names = [name for name in dict.fromkeys(recipe.arms[arm].judge for arm in arms) if name != "none"]
+    return measure_judges(recipe, checkpoint, rounds, judges=names)
+
+
 def _report(
     recipe: DemoRecipe,
     settings: DemoSettings,
@@ -274,14 +284,6 @@ def _report(
         solutions=tuple(shown),
         omitted=sampled - len(shown),
     )
-
-
-def _judge_table(judges: Mapping[str, Mapping[str, float | None]]) -> TableView:
-    columns = list(dict.fromkeys(key for row in judges.values() for key in row))
-    rows = tuple((name, *(None if row.get(key) is None else round(float(row[key] or 0.0), 3) for key in columns))
-                 for name, row in judges.items())  # fmt: skip
-    note = "On the solutions of the first and the last round that this report shows; truth is exact step truth."
-    return TableView("Judges", ("judge", *(key.replace("_", " ") for key in columns)), rows, note)
 
 
 def _manifest(recipe: DemoRecipe, settings: DemoSettings) -> dict[str, Any]:

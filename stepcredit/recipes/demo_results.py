@@ -12,6 +12,7 @@ from stepcredit.evaluation.intervals import Interval, two_level_bootstrap
 from stepcredit.evaluation.policy import mean_interval
 from stepcredit.recipes.arms import ArmResult
 from stepcredit.recipes.demo_settings import DemoRecipe
+from stepcredit.recipes.judge_figures import Figures
 from stepcredit.recipes.teaching import TeachingRecord
 from stepcredit.report.views import Estimate, PlotView, SeriesView, TableView
 
@@ -115,7 +116,7 @@ def summary(
     figures: Sequence[MethodFigures],
     *,
     base_accuracy: float,
-    judges: Mapping[str, Mapping[str, float | None]],
+    judges: Mapping[str, Mapping[str, Figures]],
     versions: Mapping[str, str],
     seeds: Sequence[int],
 ) -> dict[str, Any]:
@@ -141,7 +142,7 @@ def summary(
     return {
         "base": {"accuracy": base_accuracy},
         "methods": methods,
-        "judges": {name: dict(row) for name, row in judges.items()},
+        "judges": {name: dict(rounds) for name, rounds in judges.items()},
         "world": recipe.world.name,
         "closing": closing_sentence(figures),
         "versions": dict(versions),

@@ -1,13 +1,18 @@
 """The terminal view: tables and judged solutions with rich, for people who work over ssh."""
 
-from rich.console import Group, RenderableType
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+from rich.columns import Columns
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from stepcredit.core.records import Label
-from stepcredit.report.cells import is_text, shown_rows
+from stepcredit.report.cells import ShownCell, is_text, shown_rows
 from stepcredit.report.views import PieceView, ReportData, RolloutView, StepView, TableView, thoughts_of
 
 _MARKS = {
@@ -43,15 +48,54 @@ def terminal_report(data: ReportData, *, limit: int | None = None) -> Renderable
     return Group(*parts)
 
 
-def terminal_table(table: TableView) -> Table:
-    """One table with its intervals."""
+@final
+@dataclass(frozen=True)
+class TerminalTable:
+    """A table with its intervals; one block a row where the console is too narrow for all columns side by side."""
+
+    table: TableView
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Rich renders it by this."""
+        del console
+        widths = [_least_width(self.table, column=place) for place in range(len(self.table.columns))]
+        fits = sum(widths) + 3 * len(widths) + 1 <= options.max_width
+        yield _side_by_side(self.table, widths) if fits else _blocks(self.table)
+
+
+def terminal_table(table: TableView) -> TerminalTable:
+    """One table with its intervals, fitted to the console that prints it."""
+    return TerminalTable(table)
+
+
+def _least_width(table: TableView, *, column: int) -> int:
+    """Narrowest width of a column: heads and words wrap at spaces, numbers and their intervals do not."""
+    words = ["", *table.columns[column].split()]
+    for row in shown_rows(table):
+        words += row[column].text.split() if is_text(table, column=column) else [_cell(row[column])]
+    return max(map(len, words))
+
+
+def _side_by_side(table: TableView, widths: Sequence[int]) -> Table:
     shown = Table(title=table.title or None, title_justify="left", caption=table.note or None, caption_justify="left")
     for place, name in enumerate(table.columns):
-        shown.add_column(Text(name), justify="left" if is_text(table, column=place) else "right")
+        left = is_text(table, column=place)
+        shown.add_column(Text(name), justify="left" if left else "right", min_width=widths[place])
     for row in shown_rows(table):
-        cells = (Text("–" if cell.kind == "none" else f"{cell.text} {cell.bounds}".strip()) for cell in row)
-        shown.add_row(*cells)
+        shown.add_row(*(Text(_cell(cell)) for cell in row))
     return shown
+
+
+def _blocks(table: TableView) -> RenderableType:
+    parts: list[RenderableType] = [Text(table.title, style="italic")] if table.title else []
+    for row in shown_rows(table):
+        facts = [Text.assemble((f"{n} ", "dim"), _cell(c)) for n, c in zip(table.columns[1:], row[1:], strict=True)]
+        parts += [Text(_cell(row[0]), style="bold"), Padding(Columns(facts, padding=(0, 3)), (0, 0, 0, 2))]
+    return Group(*parts, *([Text(table.note, style="dim")] if table.note else []))
+
+
+def _cell(cell: ShownCell) -> str:
+    return "–" if cell.kind == "none" else f"{cell.text} {cell.bounds}".strip()
 
 
 def terminal_solution(view: RolloutView) -> RenderableType:

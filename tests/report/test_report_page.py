@@ -9,7 +9,7 @@ import pytest
 from report_views import HOSTILE, report, scored, solution
 from rich.console import Console
 
-from stepcredit.report import ReportData, page, terminal_report, write_report
+from stepcredit.report import Estimate, ReportData, TableView, page, terminal_report, write_report
 from stepcredit.report.payload import CHUNK, index_of, script_json, strip_of
 from stepcredit.report.plots import plot_svg
 
@@ -118,3 +118,16 @@ def test_terminal_shows_tables_verdicts_and_what_is_left_out() -> None:
 
 def test_terminal_text_is_not_markup() -> None:
     assert "[red]x[/red]" in terminal(dataclasses.replace(report(0), solutions=(solution(0, text="[red]x[/red]"),)))
+
+
+def test_a_table_too_wide_for_the_terminal_is_shown_in_blocks_with_nothing_cut() -> None:
+    heads = ("method", *(f"figure number {n}" for n in range(8)))
+    rows = tuple((name, *(Estimate(n / 7, n / 8, n / 6) for n in range(8))) for name in ("GRPO", "a long name of it"))
+    data = dataclasses.replace(report(0), tables=(TableView("wide", heads, rows, "a note"),))
+    shown = terminal(data)
+    assert "…" not in shown
+    assert shown.count("figure number 7 1.000 [0.875, 1.167]") == 2
+    assert shown.index("GRPO") < shown.index("figure number 7") < shown.index("a long name of it")
+    console = Console(file=io.StringIO(), width=400, color_system=None)
+    console.print(terminal_report(data))
+    assert "│ a long name of it │" in console.file.getvalue()  # type: ignore[attr-defined]
