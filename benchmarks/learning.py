@@ -48,6 +48,7 @@ class Run:
     checkpoint: int
     seed: int
     learning_rate: float
+    rounds: int = SETTINGS["report"]["rounds"]
 
     @property
     def key(self) -> str:
@@ -55,17 +56,18 @@ class Run:
         return f"{self.task}/{self.arm}/c{self.checkpoint}/s{self.seed}/lr{self.learning_rate:g}"
 
 
-def recipe_of(task: str, checkpoint: int) -> DemoRecipe:
+def recipe_of(task: str, checkpoint: int, *, rounds: int = SETTINGS["report"]["rounds"]) -> DemoRecipe:
     """The demo recipe, changed into a task, with one task table and pretraining seed a checkpoint."""
-    changes = [f"{key}={json.dumps(value)}" for key, value in SETTINGS["tasks"][task].items()]
-    rounds = (
-        SETTINGS["tuning"]["rounds"]
-        if checkpoint in SETTINGS["tuning"]["checkpoints"]
-        else SETTINGS["report"]["rounds"]
-    )
+    part = SETTINGS["tasks"][task]
+    changes = [f"{key}={json.dumps(value)}" for key, value in part.items() if key != "starts_from"]
     seeds = (f"world.task_seed={checkpoint}", f"pretrain.seed={checkpoint}", f"rounds.rounds={rounds}")
     arms = {name: ArmPart(**arm) for name, arm in SETTINGS["arms"].items()}
     return load_demo(RECIPE, overrides=(*seeds, "measure.pass_problems=64", *changes)).model_copy(update={"arms": arms})
+
+
+def place_of(cache: Path, task: str, checkpoint: int) -> Path:
+    """Where a task's checkpoint and its judges lie."""
+    return cache / f"{SETTINGS['tasks'][task].get('starts_from', task)}-{checkpoint}"
 
 
 def prepare(task: str, checkpoint: int, folder: Path, judges: Sequence[str]) -> tuple[str, int, bool]:
@@ -86,7 +88,7 @@ def prepare(task: str, checkpoint: int, folder: Path, judges: Sequence[str]) -> 
 def execute(run: Run, checkpoint: Path) -> dict[str, Any]:
     """Train one arm once; returns its line of the results. Runs in a worker."""
     torch.set_num_threads(1)
-    recipe = recipe_of(run.task, run.checkpoint)
+    recipe = recipe_of(run.task, run.checkpoint, rounds=run.rounds)
     arms = {name: arm.model_copy(update={"learning_rate": run.learning_rate}) for name, arm in recipe.arms.items()}
     out = Path(tempfile.mkdtemp(prefix="stepcredit-learning-"))
     try:
@@ -143,12 +145,12 @@ def work(runs: Sequence[Run], *, name: str, cache: Path, workers: int) -> None:
         ready = {}
         for task, checkpoint in places:
             named = {judges[run.arm] for run in left if (run.task, run.checkpoint) == (task, checkpoint)}
-            folder = cache / f"{task}-{checkpoint}"
+            folder = place_of(cache, task, checkpoint)
             wanted = sorted(named & TEACHERS.keys())
             ready[task, checkpoint] = pool.submit(prepare, task, checkpoint, folder, wanted)
         passed = {place for place, future in ready.items() if future.result()[2]}
         futures = {
-            pool.submit(execute, run, cache / f"{run.task}-{run.checkpoint}"): run
+            pool.submit(execute, run, place_of(cache, run.task, run.checkpoint)): run
             for run in left
             if (run.task, run.checkpoint) in passed
         }
@@ -158,33 +160,43 @@ def work(runs: Sequence[Run], *, name: str, cache: Path, workers: int) -> None:
             print(f"{line['key']}: final {line['final_accuracy']:.3f}, {line['cpu_seconds']:.0f} CPU s", flush=True)
 
 
+def ranked(name: str, arm: str) -> list[float]:
+    """Learning rates of an arm's tuning runs, best first by mean accuracy over the curve."""
+    found: dict[float, list[float]] = {}
+    for line in stored(name):
+        if line["arm"] == arm:
+            found.setdefault(line["learning_rate"], []).append(float(np.mean(line["accuracy"])))
+    return sorted(found, key=lambda rate: -float(np.mean(found[rate])))
+
+
 def rates() -> dict[str, float]:
-    """Learning rate of each arm: the tuned one of its family, best by mean accuracy over the tuning curve."""
-    best: dict[str, float] = {}
-    for arm in SETTINGS["tuning"]["arms"]:
-        found: dict[float, list[float]] = {}
-        for line in stored("tuning"):
-            if line["arm"] == arm:
-                found.setdefault(line["learning_rate"], []).append(float(np.mean(line["accuracy"])))
-        if found:
-            best[arm] = max(found, key=lambda rate: float(np.mean(found[rate])))
+    """Learning rate of each arm: the tuned one of its family, over the whole length of a run."""
+    best = {arm: found[0] for arm in SETTINGS["tuning"]["arms"] if (found := ranked("tuning_final", arm))}
     family = {"generative_2": "adaptive_2", "correct_only": "adaptive_2", "flipped": "adaptive_2"}
     family |= {"step_level": "adaptive_2", "shuffled": "fixed_2", "taught_1": "oracle_1"}
     return {arm: best[family.get(arm, arm)] for arm in SETTINGS["arms"] if family.get(arm, arm) in best}
 
 
 def tune(cache: Path, workers: int) -> None:
-    """Every tuned arm at every rate, on the tuning checkpoint and seeds."""
+    """Every tuned arm at every rate over a few rounds, then at the winners' rates over the whole length."""
     part = SETTINGS["tuning"]
-    runs = [
-        Run("reflection", arm, checkpoint, seed, rate)
-        for seed in part["seeds"]
-        for checkpoint in part["checkpoints"]
-        for rate in part["learning_rates"]
-        for arm in part["arms"]
-    ]
-    work(runs, name="tuning", cache=cache, workers=workers)
+    final = part["final"]
+    grid = dict.fromkeys(part["arms"], part["learning_rates"])
+    work(tuning_runs(grid, part["seeds"], part["rounds"]), name="tuning", cache=cache, workers=workers)
+    grid = dict.fromkeys(part["arms"], sorted({ranked("tuning", arm)[0] for arm in part["arms"]}))
+    work(tuning_runs(grid, final["seeds"], final["rounds"]), name="tuning_final", cache=cache, workers=workers)
     print("chosen:", rates())
+
+
+def tuning_runs(grid: Mapping[str, Sequence[float]], seeds: Sequence[int], rounds: int) -> list[Run]:
+    """Runs on the tuning checkpoints, each arm at its own rates."""
+    return [
+        Run("reflection", arm, checkpoint, seed, rate, rounds)
+        for seed in seeds
+        for checkpoint in SETTINGS["tuning"]["checkpoints"]
+        for arm, found in grid.items()
+        for rate in found
+    ]
 
 
 def report(task: str, arms: Sequence[str], cache: Path, workers: int) -> None:

@@ -6,13 +6,15 @@ from difflib import get_close_matches
 from typing import Any, final
 
 from stepcredit.core.errors import UsageError
-from stepcredit.core.protocols import Judge
+from stepcredit.core.protocols import Judge, Sampler, Tokenizer
 from stepcredit.judges.cache import CachedJudge, MemoryCache, VerdictCache
 from stepcredit.judges.critic import CriticJudge, CriticSettings
+from stepcredit.judges.intrinsic.embedded import EmbeddedReader
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers, world_markers
 from stepcredit.judges.intrinsic.statistics import ParseStatistics
 from stepcredit.judges.oracle import OracleJudge
+from stepcredit.judges.taught import TaughtJudge
 from stepcredit.judges.wrappers import FlippedJudge, VotingJudge
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "CachedJudge",
     "CriticJudge",
     "CriticSettings",
+    "EmbeddedReader",
     "FlippedJudge",
     "IntrinsicJudge",
     "IntrinsicSettings",
@@ -27,6 +30,7 @@ __all__ = [
     "MemoryCache",
     "OracleJudge",
     "ParseStatistics",
+    "TaughtJudge",
     "VerdictCache",
     "VotingJudge",
     "judge_entry",
@@ -57,10 +61,20 @@ def _world_markers(settings: IntrinsicSettings | None = None, **more: Any) -> Ju
     return IntrinsicJudge(world_markers(), settings, **more)
 
 
+def _embedded(sampler: Sampler, tokenizer: Tokenizer, settings: IntrinsicSettings | None = None, **more: Any) -> Judge:
+    return IntrinsicJudge(EmbeddedReader(sampler, tokenizer), settings, **more)
+
+
 JUDGES: dict[str, JudgeEntry] = {
     "markers": JudgeEntry(_markers, (), "intrinsic, read by marker words, numbers and expressions; no model"),
     "world-markers": JudgeEntry(_world_markers, (), "intrinsic, read by the grammar of the embedded worlds; no model"),
     "intrinsic": JudgeEntry(IntrinsicJudge, ("reader",), "intrinsic, read by the reader that is given"),
+    "embedded": JudgeEntry(
+        _embedded, ("sampler", "tokenizer"), "intrinsic, read by a small model taught from structure; embedded worlds"
+    ),
+    "taught": JudgeEntry(
+        TaughtJudge, ("sampler", "tokenizer"), "a small model taught with true step labels; embedded worlds"
+    ),
     "critic": JudgeEntry(CriticJudge, ("chat model",), "any chat model names the first wrong step (ProcessBench)"),
     "oracle": JudgeEntry(OracleJudge, ("truth", "name"), "true step labels from outside, for measuring"),
 }

@@ -238,6 +238,7 @@ def _round_settings(job: ArmJob, task: WorldTask) -> RoundSettings:
         group_size=part.group_size,
         rollouts_per_update=part.rollouts_per_update,
         passes=part.passes,
+        measure_every=part.measure_every,
         process_weight=ProcessWeight(job.arm.process_weight),
         seed=job.seed,
     )

@@ -61,6 +61,7 @@ class RoundsPart(Section):
     group_size: int = Field(ge=2, default=8)
     rollouts_per_update: int = Field(ge=1, default=128)
     passes: int = Field(ge=1, default=1)
+    measure_every: int = Field(ge=1, default=1)
 
 
 class LearnerPart(Section):

@@ -34,7 +34,7 @@ GENERATIVE_SHAPE: Mapping[str, Any] = {
 }
 """Two wide heads tell forty names apart better than four narrow ones; small first weights find copying sooner."""
 
-GENERATIVE_UPDATES, EXERCISE_UPDATES = 400, 80
+GENERATIVE_UPDATES, EXERCISE_UPDATES = 800, 80
 READING_SOLUTIONS = 3000
 TAUGHT_SOLUTIONS = 3000
 TAUGHT_UPDATES = 250

@@ -8,6 +8,7 @@ import pytest
 
 from stepcredit.core.protocols import Judge, Scale
 from stepcredit.core.records import Label, Outcome, Problem, Rollout, Steps, Verdict
+from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges import (
     CachedJudge,
     CriticJudge,
@@ -17,7 +18,10 @@ from stepcredit.judges import (
     VotingJudge,
     judge_entry,
 )
-from stepcredit.testing import ScriptedChat, ScriptedJudge
+from stepcredit.judges.intrinsic.embedded import judge_words
+from stepcredit.judges.taught import taught_words
+from stepcredit.tasks.reflection_world import WORDS
+from stepcredit.testing import ScriptedChat, ScriptedJudge, ScriptedSampler, TabularPolicy
 
 SIDES = {"right": {Label.CORRECT, Label.INCORRECT}, "wrong": {Label.MATCHED, Label.MISMATCHED}, "unscorable": set()}
 TEXTS = {
@@ -34,11 +38,19 @@ def _scripted() -> Judge:
     return ScriptedJudge(lambda steps: (Verdict(0.5),) * len(steps), scale=Scale.PROBABILITY)
 
 
+def _small(name: str, words: tuple[str, ...]) -> Judge:
+    """A judge whose model has learnt nothing: what it says can seldom be read, and then the verdict says so."""
+    tokenizer = FileTokenizer.from_words(words)
+    return judge_entry(name).make(ScriptedSampler(TabularPolicy(tokenizer.size)), tokenizer)
+
+
 JUDGES_UNDER_TEST = {
     "scripted": _scripted,
     "markers": judge_entry("markers").make,
     "world-markers": judge_entry("world-markers").make,
     "oracle": lambda: OracleJudge(lambda steps: [k % 2 == 0 for k in range(len(steps))], "even"),
+    "embedded": lambda: _small("embedded", judge_words(WORDS)),
+    "taught": lambda: _small("taught", taught_words(WORDS)),
     "critic": lambda: CriticJudge(ScriptedChat(lambda _: "\\boxed{0}")),
     "critic that says nothing": lambda: CriticJudge(ScriptedChat(lambda _: "I cannot tell.")),
     "cached": lambda: CachedJudge(judge_entry("markers").make(), MemoryCache()),

@@ -167,8 +167,8 @@ class EmbeddedReader:
     """Answers the reading tasks with a small language model, one sampler call a task, at temperature 0.
 
     A retry samples at temperature 1 with a new seed, since a deterministic model would repeat itself. Equal prompts are
-    read once; what is said again costs no tokens. A solution with more than `MAX_STEPS` steps is not read: the reply
-    says so, and the parser rejects it.
+    read once; what is said again costs no tokens. A solution with more than `MAX_STEPS` steps, or with words that the
+    judge's vocabulary lacks, is not read: the reply says so, and the parser rejects it.
 
     Args:
         sampler: the judge model.
@@ -196,7 +196,10 @@ class EmbeddedReader:
             return ReaderReply(f"{count} steps, at most {MAX_STEPS} can be read", input_tokens=0, output_tokens=0)
         if not attempt and prompt in self._said:
             return self._said[prompt]
-        prompt_ids = self._tokenizer.encode(prompt)
+        try:
+            prompt_ids = self._tokenizer.encode(prompt)
+        except UsageError as unread:  # a solution with words of another task
+            return ReaderReply(f"not read: {unread}", input_tokens=0, output_tokens=0)
         sampling = Sampling(5 * count + 8, temperature=1.0 if attempt else 0.0, stop_ids=self._stop)
         completion = await self._sampler.sample(prompt_ids, sampling, seed=derive(0, "reader", task.name, attempt))
         ids = [token for token in completion.ids.tolist() if token not in self._stop]
