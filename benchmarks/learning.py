@@ -35,7 +35,7 @@ from stepcredit.recipes.teaching import teach_generative, teach_taught
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 SETTINGS = tomllib.loads((HERE / "learning.toml").read_text())
-LEVELS = (("accuracy", 0.5), ("accuracy", 0.7), ("first_guess", 0.7), ("accuracy", "final"))
+NO_OVERRIDE = ("starts_from", "levels")
 TEACHERS = {"generative": teach_generative, "taught": teach_taught}
 
 
@@ -59,7 +59,7 @@ class Run:
 def recipe_of(task: str, checkpoint: int, *, rounds: int = SETTINGS["report"]["rounds"]) -> DemoRecipe:
     """The demo recipe, changed into a task, with one task table and pretraining seed a checkpoint."""
     part = SETTINGS["tasks"][task]
-    changes = [f"{key}={json.dumps(value)}" for key, value in part.items() if key != "starts_from"]
+    changes = [f"{key}={json.dumps(value)}" for key, value in part.items() if key not in NO_OVERRIDE]
     seeds = (f"world.task_seed={checkpoint}", f"pretrain.seed={checkpoint}", f"rounds.rounds={rounds}")
     arms = {name: ArmPart(**arm) for name, arm in SETTINGS["arms"].items()}
     return load_demo(RECIPE, overrides=(*seeds, "measure.pass_problems=64", *changes)).model_copy(update={"arms": arms})
@@ -216,21 +216,30 @@ def crossing(line: Mapping[str, Any], figure: str, level: float) -> float | None
     return rollouts_to(np.array(line["rollouts"], float), np.array(line[figure], float), level)
 
 
+def levels(task: str) -> list[tuple[str, float | str]]:
+    """Figures and levels that rollouts are counted to; `final` is the accuracy that the paired GRPO run ended at."""
+    return [*((figure, level) for figure, level in SETTINGS["tasks"][task]["levels"]), ("accuracy", "final")]
+
+
 def table(task: str) -> str:
     """Markdown table of one task: paired speed-ups over GRPO and final figures, with two-level 95% intervals."""
     lines = {(x["arm"], x["checkpoint"], x["seed"]): x for x in stored(task)}
     places = sorted({(c, s) for arm, c, s in lines if arm == "grpo"})
-    head = ["method", "runs", "final accuracy", "to .5", "to .7", "to first guess .7", "to GRPO's final", "never"]
+    names = [
+        "to " + f"{figure} {level}".replace("accuracy final", "GRPO's final").replace("_", " ")
+        for figure, level in levels(task)
+    ]
+    head = ["method", "runs", "final accuracy", *names, "never"]
     rows = [head, ["---"] * len(head)]
     for arm, part in SETTINGS["arms"].items():
         mine = [place for place in places if (arm, *place) in lines]
         if mine:
-            rows.append([part["title"], str(len(mine)), *cells(lines, arm, mine)])
+            rows.append([part["title"], str(len(mine)), *cells(lines, arm, mine, task=task)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def cells(
-    lines: Mapping[tuple[str, int, int], Mapping[str, Any]], arm: str, places: Sequence[tuple[int, int]]
+    lines: Mapping[tuple[str, int, int], Mapping[str, Any]], arm: str, places: Sequence[tuple[int, int]], *, task: str
 ) -> list[str]:
     """Cells of one arm."""
     checkpoints = sorted({checkpoint for checkpoint, _ in places})
@@ -238,7 +247,7 @@ def cells(
     final = two_level_bootstrap(finals, lambda sample: float(sample.mean()), seed=0)
     found = [f"{final.value:.3f} [{final.low:.3f}, {final.high:.3f}]"]
     never: list[str] = []
-    for figure, level in LEVELS:
+    for figure, level in levels(task):
         pairs = [
             [pair(lines, arm, place, figure, level) for place in places if place[0] == checkpoint]
             for checkpoint in checkpoints

@@ -82,10 +82,15 @@ def paired_speedup(
     2.828
     """
     flat = [pair for cluster in pairs for pair in cluster]
-    logs = [np.array([np.log((b or budget) / (m or budget)) for b, m in cluster]) for cluster in pairs]
+    logs = [np.array([np.log(_spent(b, budget) / _spent(m, budget)) for b, m in cluster]) for cluster in pairs]
     interval = two_level_bootstrap(logs, lambda sample: float(sample.mean()), seed=seed)
     ratio = Interval(*(float(np.exp(v)) for v in (interval.value, interval.low, interval.high)))
     return Speedup(ratio, len(flat), sum(m is None for _, m in flat), sum(b is None for b, _ in flat))
+
+
+def _spent(rollouts: float | None, budget: float) -> float:
+    """Rollouts to the level: the budget where it was never reached, one where the start was there already."""
+    return budget if rollouts is None else max(rollouts, 1.0)
 
 
 def _trailing_mean(values: Float64[np.ndarray, " n"], window: int) -> Float64[np.ndarray, " n"]:

@@ -66,3 +66,9 @@ def test_censored_runs_are_counted_and_bounded_by_the_budget() -> None:
     assert speedup.pairs == 2
     assert (speedup.method_censored, speedup.baseline_censored) == (1, 1)
     assert speedup.ratio.value == pytest.approx(np.sqrt(2.0))
+
+
+def test_a_level_that_held_at_the_start_is_no_level_never_reached() -> None:
+    speedup = paired_speedup([[(0.0, 0.0), (100.0, 0.0)]], budget=1000.0, seed=0)
+    assert (speedup.method_censored, speedup.baseline_censored) == (0, 0)
+    assert speedup.ratio.value == pytest.approx(10.0)
