@@ -180,22 +180,20 @@ def rates() -> dict[str, float]:
 def tune(cache: Path, workers: int) -> None:
     """Every tuned arm at every rate over a few rounds, then at the winners' rates over the whole length."""
     part = SETTINGS["tuning"]
-    final = part["final"]
-    grid = dict.fromkeys(part["arms"], part["learning_rates"])
-    work(tuning_runs(grid, part["seeds"], part["rounds"]), name="tuning", cache=cache, workers=workers)
-    grid = dict.fromkeys(part["arms"], sorted({ranked("tuning", arm)[0] for arm in part["arms"]}))
-    work(tuning_runs(grid, final["seeds"], final["rounds"]), name="tuning_final", cache=cache, workers=workers)
+    work(tuning_runs(part, part["learning_rates"]), name="tuning", cache=cache, workers=workers)
+    winners = sorted({ranked("tuning", arm)[0] for arm in part["arms"]})
+    work(tuning_runs(part["final"], winners), name="tuning_final", cache=cache, workers=workers)
     print("chosen:", rates())
 
 
-def tuning_runs(grid: Mapping[str, Sequence[float]], seeds: Sequence[int], rounds: int) -> list[Run]:
-    """Runs on the tuning checkpoints, each arm at its own rates."""
+def tuning_runs(stage: Mapping[str, Any], learning_rates: Sequence[float]) -> list[Run]:
+    """Runs of one stage: every tuned arm at every rate, on the stage's checkpoints and seeds."""
     return [
-        Run("reflection", arm, checkpoint, seed, rate, rounds)
-        for seed in seeds
-        for checkpoint in SETTINGS["tuning"]["checkpoints"]
-        for arm, found in grid.items()
-        for rate in found
+        Run("reflection", arm, checkpoint, seed, rate, stage["rounds"])
+        for seed in stage["seeds"]
+        for checkpoint in stage["checkpoints"]
+        for arm in SETTINGS["tuning"]["arms"]
+        for rate in learning_rates
     ]
 
 
