@@ -1,7 +1,7 @@
 """Errors of every arrow of the path; each says what was got, what was wanted, and how to mend it.
 
 `exit_code` is what the command line returns for the error (`DESIGN.md` 6): 1 bug, 2 usage, 3 environment,
-4 budget, 5 partial.
+4 budget, 5 partial, 130 interrupted.
 """
 
 from typing import ClassVar, final
@@ -51,6 +51,13 @@ class PartialError(StepcreditError):
 
 
 @final
+class DrainedError(StepcreditError):
+    """The run was asked to stop (Ctrl-C, SIGTERM), finished what was under way and saved it; it can be resumed."""
+
+    exit_code = 130
+
+
+@final
 class LayoutError(StepcreditError):
     """Index columns do not form a partition, or columns disagree in length."""
 
@@ -73,6 +80,13 @@ class JudgeError(StepcreditError):
 @final
 class EngineError(StepcreditError):
     """An engine (sampler, scorer, learner, server) failed or answered what it should not."""
+
+    exit_code = 3
+
+
+@final
+class ChangedModelError(StepcreditError):
+    """Another model answers than before, under the same name or another: what both said must not be mixed."""
 
     exit_code = 3
 

@@ -48,7 +48,7 @@ class Ledger:
         group_size: records that force a commit.
         group_seconds: age of the oldest uncommitted record that forces a commit.
         busy_seconds: how long to wait for another process's transaction.
-        journal: see `Journal`.
+        journal: see `Journal`; `None` leaves a ledger as it is, for those who only look.
 
     Raises:
         StoreError: if the file is not a ledger, is damaged, or was made by a newer version of stepcredit.
@@ -63,7 +63,7 @@ class Ledger:
         group_size: int = 64,
         group_seconds: float = 0.1,
         busy_seconds: float = 30.0,
-        journal: Journal = "wal",
+        journal: Journal | None = "wal",
     ) -> None:
         self._path = path
         self._group_size, self._group_seconds = group_size, group_seconds
@@ -225,9 +225,10 @@ class Ledger:
                 atexit.unregister(self.close)
         self._committer.join()
 
-    def _prepare(self, journal: Journal) -> None:
+    def _prepare(self, journal: Journal | None) -> None:
         try:
-            self._db.execute(f"PRAGMA journal_mode={journal}")
+            if journal is not None:
+                self._db.execute(f"PRAGMA journal_mode={journal}")
             self._db.execute("PRAGMA synchronous=FULL")
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
             if version == 0:

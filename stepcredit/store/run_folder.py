@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import MachineError, StoreError, UsageError
 from stepcredit.store.cache import VerdictCache
-from stepcredit.store.files import FileWriter, LineFile, whole_lines
-from stepcredit.store.filesystem import journal_of
+from stepcredit.store.files import FileWriter, LineFile, sweep, whole_lines
+from stepcredit.store.filesystem import examine_place
 from stepcredit.store.ledger import Ledger
-from stepcredit.store.lock import FolderLock
+from stepcredit.store.lock import FolderLock, this_process
 from stepcredit.store.shards import Shard, read_shard, write_shard
+from stepcredit.store.under_way import UnderWay, left_under_way
 
 _DONE, _METRICS = "done", "metrics"
-_MANIFEST, _LEDGER, _METRICS_FILE = "manifest.json", "ledger.sqlite", "metrics.jsonl"
+LEDGER, LOCK = "ledger.sqlite", "lock"
+"""Files that those who look at a run may open too."""
+
+_MANIFEST, _METRICS_FILE, _UNDER_WAY = "manifest.json", "metrics.jsonl", "under-way"
 _MAGIC = b"stepcredit checkpoint 1\n"
 _TOLD_NOT_REFUSED = ("versions", "machine")
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
@@ -34,13 +38,18 @@ class RunFolder:
         lock: the lock, held.
         ledger: the ledger, open.
         notes: what the reader of the run should know about how it was opened, one sentence each.
+        died_with: names of the items that the last session had under way when it died; empty if it did not die, or
+            the machine went down with it.
 
     Use `create_or_open`; `read_manifest`, `read_metrics` and `read_json` look at a folder without the lock.
     """
 
-    def __init__(self, path: Path, lock: FolderLock, *, ledger: Ledger, notes: tuple[str, ...]) -> None:
-        self.path, self.ledger, self.notes = path, ledger, notes
+    def __init__(
+        self, path: Path, lock: FolderLock, *, ledger: Ledger, notes: tuple[str, ...], died_with: tuple[str, ...] = ()
+    ) -> None:
+        self.path, self.ledger, self.notes, self.died_with = path, ledger, notes, died_with
         self._lock = lock
+        self._under_way: UnderWay | None = None
         self._files = FileWriter(path)
         self._metrics = LineFile(path / _METRICS_FILE)
         self._metric_count = ledger.count(_METRICS)
@@ -60,16 +69,19 @@ class RunFolder:
             MachineError: if the folder cannot be made or written.
         """
         files = FileWriter(path)
-        lock = FolderLock(path / "lock")
+        place = examine_place(path)
+        lock = FolderLock(path / LOCK, everywhere=place.locks)
         try:
-            notes = _agree(files, manifest)
-            ledger = Ledger(path / _LEDGER, journal=journal_of(path))
+            notes = (*_agree(files, manifest), *place.notes)
+            ledger = Ledger(path / LEDGER, journal=place.journal)
             try:
-                if lock.taken_over:
+                if lock.died is not None:
                     notes = (*notes, "the last writer of this run died; the ledger was checked and the run goes on")
                     ledger.check()
+                for folder in (path, path / "checkpoints", path / "shards"):
+                    sweep(folder)
                 _mend_metrics(files, ledger)
-                return RunFolder(path, lock, ledger=ledger, notes=notes)
+                return RunFolder(path, lock, ledger=ledger, notes=notes, died_with=_died_with(path, lock))
             except BaseException:
                 ledger.close()
                 raise
@@ -89,7 +101,16 @@ class RunFolder:
             self.ledger.close()
         finally:
             self._metrics.close()
+            if self._under_way is not None:
+                self._under_way.close()
             self._lock.release()
+
+    @property
+    def under_way(self) -> UnderWay:
+        """Where items are named while they are worked on; if the process dies the next session finds `died_with`."""
+        if self._under_way is None:
+            self._under_way = UnderWay(self.path / _UNDER_WAY)
+        return self._under_way
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -251,6 +272,15 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
                 where = f"{file_path} line {number}, byte {offset}"
                 raise StoreError(f"the line is not JSON: {error}", item=where) from error
             offset += len(line)
+
+
+def _died_with(path: Path, lock: FolderLock) -> tuple[str, ...]:
+    """What was under way when the last session died; a session that ended with its machine blames no item."""
+    left = left_under_way(path / _UNDER_WAY)
+    (path / _UNDER_WAY).unlink(missing_ok=True)
+    here = this_process()
+    same = lock.died is not None and (lock.died.host, lock.died.boot) == (here.host, here.boot)
+    return left if same else ()
 
 
 def _agree(files: FileWriter, manifest: Mapping[str, Any]) -> tuple[str, ...]:

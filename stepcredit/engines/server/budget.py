@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from stepcredit.core.errors import BudgetError, EngineError, UsageError
+from stepcredit.core.errors import BudgetError, DrainedError, EngineError, UsageError
 
 
 @final
@@ -31,6 +31,8 @@ class Prices:
 class Budget:
     """Stops calls when a limit is reached; requests that are under way then still end, and are counted.
 
+    Costs are known when answers come, so `max_cost` may be passed by what the requests under way then cost.
+
     Args:
         max_calls: most requests, tries that fail included; `None` has no limit.
         max_cost: most cost; needs prices.
@@ -52,16 +54,25 @@ class Budget:
         spent_cost: float = 0.0,
     ) -> None:
         if max_cost is not None and prices is None:
-            raise UsageError("--max-cost needs the prices of tokens; set server.prices in the recipe")
+            mend = "add --set server.input_price=P --set server.output_price=P (for a million tokens)"
+            raise UsageError(f"--max-cost needs the prices of tokens; {mend}")
         self._max_calls, self._max_cost, self._prices = max_calls, max_cost, prices
         self.calls, self.cost = spent_calls, spent_cost
+        self._drained = False
+
+    def drain(self) -> None:
+        """Admit no request any more, further tries included; those under way end and are counted."""
+        self._drained = True
 
     def admit(self) -> None:
         """Count one request.
 
         Raises:
             BudgetError: if a limit is reached.
+            DrainedError: after `drain`.
         """
+        if self._drained:
+            raise DrainedError("the run is stopping and asks nothing new")
         if self._max_calls is not None and self.calls >= self._max_calls:
             raise BudgetError(f"--max-calls {self._max_calls} is reached; raise it and run the same command to go on")
         if self._max_cost is not None and self.cost >= self._max_cost:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, cast, final
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from stepcredit.core.digests import digest
-from stepcredit.core.errors import EngineError, MachineError, UsageError
+from stepcredit.core.errors import ChangedModelError, EngineError, MachineError, UsageError
 from stepcredit.core.protocols import Completion, Message, Reply, Sampling
 from stepcredit.engines.server import answers
 from stepcredit.engines.server.answers import Body, GarbageError, usage_of
@@ -20,7 +21,7 @@ from stepcredit.engines.server.transport import OnAttempt, Transport, call_id
 T = TypeVar("T")
 
 _TOP = 20
-_CANARY = (1, 2, 3, 1, 1, 2, 2, 3, 3)
+_CANARY_IDS = np.array((1, 2, 3, 1, 1, 2, 2, 3, 3), np.int32)
 # Some servers read seeds as signed 32-bit numbers.
 _SEED_BITS = 2**31 - 1
 # Batches change log probabilities by rounding, a bf16 model's by some hundredths; another model's differ by far more.
@@ -54,6 +55,7 @@ class ServerClient:
         self._answering: str | None = None
         self._capabilities: Capabilities | None = None
         self._canary: Float32[np.ndarray, " C"] | None = None
+        self._scored_by: Capabilities | None = None
         self._broken = ""
         self._starting = asyncio.Lock()
 
@@ -98,8 +100,26 @@ class ServerClient:
         async with self._starting:
             if self._capabilities is None:
                 self._capabilities = await probe(self._transport.look, model=self._model)
-                self._canary = await self._identity()
+                if _scores(self._capabilities):
+                    self._scored_by = self._capabilities
+                    self._canary = await self._identity()
         return self._capabilities
+
+    async def identity(self) -> Float32[np.ndarray, " C"] | None:
+        """[C] log probabilities of a few fixed tokens, by which the weights are known again; `None` if it cannot score.
+
+        From then on the client compares them after each broken connection. Costs one or two requests of one token.
+
+        Raises:
+            MachineError: if there is no server.
+            ChangedModelError: if other weights answer than before.
+        """
+        await self._start()
+        async with self._starting:
+            if self._scored_by is None and self._capabilities is None:
+                self._scored_by = await self._way_to_score()
+                self._canary = None if self._scored_by is None else await self._identity()
+        return self._canary
 
     async def complete(self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int) -> Reply:
         """One chat answer; raises as `complete_many`."""
@@ -298,26 +318,51 @@ class ServerClient:
 
     def _check_sound(self) -> None:
         if self._broken:
-            raise EngineError(self._broken, item=self._transport.url)
+            raise ChangedModelError(self._broken, item=self._transport.url)
 
     async def _check_identity(self) -> None:
-        """After a refused connection: is what answers now the model that answered before?"""
+        """After a broken connection: is what answers now the model that answered before?"""
         async with self._starting:
             if not self._transport.lost_contact:
                 return
             self._transport.lost_contact = False
-            if self._canary is not None:
+            if self._canary is None:
+                return
+            try:
                 now = await self._identity()
-                if now is None or float(np.abs(now - self._canary).max()) > _SAME_WITHIN_NATS:
-                    self._broken = "the server came back with other weights under the same name; start a new run"
+            except EngineError:
+                self._transport.lost_contact = True
+                raise
+            if now is None or not same_weights(now, self._canary):
+                self._broken = "the server came back with other weights under the same name; start a new run"
 
     async def _identity(self) -> Float32[np.ndarray, " C"] | None:
         """Log probabilities of a few fixed tokens; `None` where the server cannot score."""
-        can = self._capabilities
-        if can is None or not _scores(can):
+        if self._scored_by is None:
             return None
-        body, read = self._scoring(np.array(_CANARY, np.int32), first=1, can=can)
+        body, read = self._scoring(_CANARY_IDS, first=1, can=self._scored_by)
         return await self._transport.ask("completions", body, read=read)
+
+    async def _way_to_score(self) -> Capabilities | None:
+        for way in ("prompt_logprobs", "echo"):
+            can = Capabilities(token_ids_in=True, **{way: True})
+            body, read = self._scoring(_CANARY_IDS, first=1, can=can)
+            status, answer = await self._transport.look("completions", body)
+            if status != 200 or answer is None:
+                return None
+            with suppress(EngineError, GarbageError):
+                read(answer)
+                return can
+        return None
+
+
+def same_weights(one: Float32[np.ndarray, " C"], other: Float32[np.ndarray, " C"]) -> bool:
+    """True if two identities can be of the same weights, rounding of batches allowed for.
+
+    >>> same_weights(np.array([-1.0, -2.0]), np.array([-1.01, -2.02])), same_weights(np.zeros(1), -np.ones(1))
+    (True, False)
+    """
+    return one.shape == other.shape and float(np.abs(one - other).max()) <= _SAME_WITHIN_NATS
 
 
 def _model_names(answer: Body) -> list[str]:

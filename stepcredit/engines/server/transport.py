@@ -64,7 +64,7 @@ class Transport:
         on_attempt: gets a record of each request, answered or not.
 
     Attributes:
-        lost_contact: set when a connection was refused; whoever reads it clears it.
+        lost_contact: set when a connection was refused or broke; whoever reads it clears it.
     """
 
     def __init__(self, settings: ServerSettings, *, budget: Budget, on_attempt: OnAttempt | None) -> None:
@@ -171,7 +171,7 @@ class Transport:
                 return _Good(value)
             except WireError as error:
                 kind = error.kind
-                self.lost_contact |= error.kind == "connect"
+                self.lost_contact |= error.kind in ("connect", "cut")  # whoever answers next may be another
                 return _Bad(error.kind, str(error), time.monotonic() - begun)
             except GarbageError as error:
                 return _Bad("garbage", str(error), time.monotonic() - begun)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from stepcredit.core import protocols
-from stepcredit.core.errors import BudgetError, EngineError, MachineError, UsageError
+from stepcredit.core.errors import BudgetError, ChangedModelError, EngineError, MachineError, UsageError
 from stepcredit.core.protocols import Message, Sampling
 from stepcredit.engines.server import Budget, Capabilities, Prices, ServerClient, ServerSettings
 from stepcredit.store.attempts import AttemptRecord
@@ -259,7 +259,9 @@ async def test_another_model_name_in_an_answer_stops_all_further_calls():
         async with ServerClient(settings(server)) as client:
             await client.complete(HI, max_tokens=9, temperature=0.0, seed=0)
             for seed in (1, 2):
-                with pytest.raises(EngineError, match="come from model 'other', not 'scripted'; results of two models"):
+                with pytest.raises(ChangedModelError, match="come from model 'other', not 'scripted'; results of two"):
+                    ChangedModelError, match="come from model 'other', not 'scripted'; results of two models"
+                ):
                     await client.complete(HI, max_tokens=9, temperature=0.0, seed=seed)
     assert len(server.asked) == 3
 
@@ -270,7 +272,7 @@ async def test_a_dated_alias_of_the_model_is_taken_once():
         async with ServerClient(settings(server)) as client:
             reply = await client.complete(HI, max_tokens=9, temperature=0.0, seed=0)
             assert reply.model == "scripted-2026-01"
-            with pytest.raises(EngineError, match="'scripted-2026-02', not 'scripted-2026-01'"):
+            with pytest.raises(ChangedModelError, match="'scripted-2026-02', not 'scripted-2026-01'"):
                 await client.complete(HI, max_tokens=9, temperature=0.0, seed=1)
 
 
@@ -285,7 +287,7 @@ async def test_a_restarted_server_is_looked_at_again(other: bool):
             client._transport.lost_contact = True  # as after a refused connection
             call = client.complete(HI, max_tokens=9, temperature=0.0, seed=0)
             if other:
-                with pytest.raises(EngineError, match="other weights under the same name; start a new run"):
+                with pytest.raises(ChangedModelError, match="other weights under the same name; start a new run"):
                     await call
             else:
                 await call
