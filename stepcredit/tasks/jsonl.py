@@ -7,7 +7,9 @@ are ignored. Every error is one line that names file and line, and how to mend i
 import difflib
 import gzip
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -76,6 +78,20 @@ class JsonlSet:
         return tuple(Random(derive(seed, "jsonl", self.name)).sample(self.all, count))
 
 
+@final
+@dataclass(frozen=True)
+class SkippedLine:
+    """A line that could not be used and was left out on request.
+
+    Args:
+        place: `file:line`.
+        reason: what is wrong with it, with the mend.
+    """
+
+    place: str
+    reason: str
+
+
 def read_problems(path: Path) -> JsonlSet:
     """A problem set: `problem`, `gold` (null: no reference, outcomes will be unscorable), optional `id`.
 
@@ -88,7 +104,8 @@ def read_problems(path: Path) -> JsonlSet:
     name = _stem(path)
     seen: dict[str, str] = {}
     problems: list[Problem] = []
-    for place, number, row in _rows(path):
+    for place, number, offset, line in _lines(path):
+        row = _object(line, place, offset)
         identifier = _identifier(row, place, f"{name}:{number}", seen)
         problems.append(Problem(identifier, _text(row, "problem", place), _reference(row, place), name))
     return JsonlSet(name, tuple(problems))
@@ -101,7 +118,33 @@ def read_responses(path: Path) -> tuple[RecordedResponse, ...]:
         UsageError: for a file or line that cannot be used; names file and line.
         MachineError: if the file may not be read.
     """
-    return _responses(_rows(path), _stem(path))
+    return tuple(stream_responses(path))
+
+
+def stream_responses(path: Path, *, skipped: list[SkippedLine] | None = None) -> Iterator[RecordedResponse]:
+    """The same one by one: the file is read as they are asked for, and not held.
+
+    Args:
+        path: the file.
+        skipped: takes the lines that cannot be used, which are then left out; `None` refuses the file at the first.
+
+    Raises:
+        UsageError: for a file that cannot be used, or a line without `skipped`; or if every line is skipped.
+        MachineError: if the file may not be read.
+    """
+    name, seen, any_good = _stem(path), dict[str, str](), False
+    for place, number, offset, line in _lines(path):
+        try:
+            response = _response(_object(line, place, offset), name, seen, place=place, number=number)
+        except UsageError as error:
+            if skipped is None:
+                raise
+            skipped.append(SkippedLine(place, str(error).removeprefix(f"{place}: ")))
+        else:
+            any_good = True
+            yield response
+    if skipped and not any_good:
+        raise UsageError(f"no line can be used; the first: {skipped[0].reason}", item=skipped[0].place)
 
 
 def responses_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[RecordedResponse, ...]:
@@ -119,72 +162,81 @@ def responses_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Recorded
     """
     if not rows:
         raise UsageError("no solutions were given; one mapping each is needed", item=name)
-    return _responses(((f"{name}:{number}", number, row) for number, row in enumerate(rows, 1)), name)
-
-
-def _responses(rows: Iterable[tuple[str, int, Mapping[str, Any]]], name: str) -> tuple[RecordedResponse, ...]:
     seen: dict[str, str] = {}
-    responses: list[RecordedResponse] = []
-    for place, number, row in rows:
-        identifier = _identifier(row, place, f"{name}:{number}", seen)
-        text, reference = _text(row, "problem", place), _reference(row, place)
-        problem = Problem(f"{name}/{digest(text, reference)[:12]}", text, reference, name)
-        steps = _steps(row, place)
-        written = any(key in row for key in _SPELLINGS["response"])
-        response = "\n\n".join(steps) if steps is not None and not written else _text(row, "response", place)
-        model = row.get("model")
-        finish: Finish = "length" if row.get("finished") is False else "stop"
-        responses.append(
-            RecordedResponse(identifier, problem, response, "" if model is None else str(model), steps, finish, number)
-        )
-    return tuple(responses)
+    return tuple(
+        _response(row, name, seen, place=f"{name}:{number}", number=number) for number, row in enumerate(rows, 1)
+    )
 
 
-def _rows(path: Path) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    """(`file:line`, line, object) of every line that is not blank."""
-    empty = True
-    for number, raw in enumerate(io.BytesIO(_bytes(path)), 1):
-        place = f"{path}:{number}"
-        line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-        if not line.strip():
-            continue
-        empty = False
-        yield place, number, _object(line, place)
+def _response(row: Mapping[str, Any], name: str, seen: dict[str, str], *, place: str, number: int) -> RecordedResponse:
+    text, reference = _text(row, "problem", place), _reference(row, place)
+    problem = Problem(f"{name}/{digest(text, reference)[:12]}", text, reference, name)
+    steps = _steps(row, place)
+    written = any(key in row for key in _SPELLINGS["response"])
+    response = "\n\n".join(steps) if steps is not None and not written else _text(row, "response", place)
+    model = row.get("model")
+    finish: Finish = "length" if row.get("finished") is False else "stop"
+    identifier = _identifier(row, place, f"{name}:{number}", seen)
+    return RecordedResponse(identifier, problem, response, "" if model is None else str(model), steps, finish, number)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, int, int, bytes]]:
+    """(`file:line`, line, its offset in bytes, its bytes) of every line that is not blank."""
+    empty, offset = True, 0
+    with _opened(path) as lines:
+        for number, raw in enumerate(_read(lines, path), 1):
+            line = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+            if line.strip():
+                empty = False
+                yield f"{path}:{number}", number, offset, line
+            offset += len(raw)
     if empty:
         raise UsageError("the file is empty; it needs one JSON object a line", item=str(path))
 
 
-def _bytes(path: Path) -> bytes:
+@contextmanager
+def _opened(path: Path) -> Generator[Iterable[bytes]]:
     try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            return gzip.decompress(data)
-        if path.suffix in (".zst", ".zstd"):
-            return zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
+        file = path.open("rb")
     except FileNotFoundError:
         raise UsageError("no such file", item=str(path)) from None
     except IsADirectoryError:
         raise UsageError("this is a folder; name a JSONL file in it", item=str(path)) from None
     except PermissionError:
         raise MachineError("no permission to read the file", item=str(path)) from None
-    except (gzip.BadGzipFile, EOFError, zstandard.ZstdError) as error:
+    with file:
+        if path.suffix == ".gz":
+            yield gzip.GzipFile(fileobj=file)
+        elif path.suffix in (".zst", ".zstd"):
+            unpacked: Any = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+            yield io.BufferedReader(unpacked)
+        else:
+            yield file
+
+
+def _read(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
+    try:
+        yield from lines
+    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
         raise UsageError(f"cannot be unpacked ({error}); the name must tell the format", item=str(path)) from None
-    return data
+    except OSError as error:
+        raise MachineError(f"cannot be read: {error.strerror or error}", item=str(path)) from error
 
 
-def _object(line: bytes, place: str) -> Mapping[str, Any]:
+def _object(line: bytes, place: str, offset: int) -> Mapping[str, Any]:
+    at = f" (the line begins at byte {offset} of the file)"
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
         mend = "save it as UTF-8 (`iconv -f OLD -t UTF-8`)"
-        raise UsageError(f"byte {error.start + 1} of the line is not UTF-8; {mend}", item=place) from None
+        raise UsageError(f"byte {error.start + 1} of the line is not UTF-8; {mend}{at}", item=place) from None
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         mend = "a JSON array must become one object a line" if line.lstrip()[:1] == b"[" else "one JSON object a line"
-        raise UsageError(f"not JSON ({error}); wanted: {mend}", item=place) from None
+        raise UsageError(f"not JSON ({error}); wanted: {mend}{at}", item=place) from None
     if not isinstance(row, dict):
-        raise UsageError(f"a {type(row).__name__}, wanted one JSON object a line", item=place)
+        raise UsageError(f"a {type(row).__name__}, wanted one JSON object a line{at}", item=place)
     return row
 
 
