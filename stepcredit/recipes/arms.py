@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
+from stepcredit.core.errors import PartialError
 from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Credit, Group, Judgement, Outcome, Problem
 from stepcredit.core.seeds import derive
@@ -21,15 +22,19 @@ from stepcredit.engines.embedded.checkpoint import load_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
 from stepcredit.engines.learner import LearnerSettings, TorchLearner
 from stepcredit.evaluation.policy import pass_at_k
+from stepcredit.judges.intrinsic.judge import IntrinsicJudge
+from stepcredit.judges.intrinsic.world_markers import WorldGrammar
+from stepcredit.judges.wrappers import FlippedJudge
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe
 from stepcredit.recipes.held_out import held_out
-from stepcredit.recipes.judges import build_judge, judge_costs
+from stepcredit.recipes.judges import BuiltJudge, build_judge, judge_costs
 from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import thoughts
 from stepcredit.store.codec import encode
 from stepcredit.store.run_folder import RunFolder
-from stepcredit.training.parts import Measurement, Parts, RoundSettings
-from stepcredit.training.rounds import RoundRow, Watcher, run_rounds
+from stepcredit.training.monitoring import Firing
+from stepcredit.training.parts import Evidence, Measurement, Parts, RoundSettings
+from stepcredit.training.rounds import RoundRow, Watcher, recorded_firings, run_rounds
 from stepcredit.training.schedule import ProcessWeight
 
 SLOTS = 1024
@@ -81,6 +86,7 @@ class ArmResult:
         parse: parse statistics of the intrinsic judge by task, empty for other judges.
         seconds: wall time of the run.
         cpu_seconds: process CPU time of the run.
+        firings: what the monitors fired, round by round.
     """
 
     name: str
@@ -94,19 +100,29 @@ class ArmResult:
     parse: Mapping[str, Any] = field(default_factory=dict[str, Any])
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    firings: tuple[Firing, ...] = ()
 
 
-def run_arm(job: ArmJob, on_row: Callable[[RoundRow], None] = lambda _row: None) -> ArmResult:
+def run_arm(
+    job: ArmJob,
+    on_row: Callable[[RoundRow], None] = lambda _row: None,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> ArmResult:
     """Run one arm to its end, or go on where its folder stands.
 
     Args:
         job: what to run.
         on_row: told of every finished round.
+        stop: asked between stages and updates (`Watcher.stop`); once True, the arm is left at the next safe point.
+
+    Raises:
+        PartialError: if `stop` said so before the last round, or a monitor stopped the run; the same call goes on.
     """
-    return asyncio.run(_run_arm(job, on_row))
+    return asyncio.run(_run_arm(job, Watcher(on_row=on_row, stop=stop)))
 
 
-async def _run_arm(job: ArmJob, on_row: Callable[[RoundRow], None]) -> ArmResult:
+async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
     wall, cpu = time.monotonic(), time.process_time()
     task = WorldTask(job.recipe.world)
     policy = load_checkpoint(job.checkpoint)
@@ -114,13 +130,17 @@ async def _run_arm(job: ArmJob, on_row: Callable[[RoundRow], None]) -> ArmResult
     with RunFolder.create_or_open(job.out, _manifest(job, task)) as folder:
         async with EmbeddedSampler(policy, slots=SLOTS, capacity=task.capacity) as sampler:
             judge = await build_judge(job.arm, job.checkpoint, folder, seed=job.seed)
-            parts = _parts(job, task, policy, sampler=sampler, judge=judge.judge)
-            shown = _Shown(folder)
-            watcher = Watcher(on_row=on_row, on_credit=shown.keep)
-            rows = await run_rounds(parts, settings, folder, watcher=watcher)
+            parts = _parts(job, task, policy, sampler=sampler, judge=judge)
+            watcher = replace(watcher, on_credit=_Shown(folder).keep)
+            try:
+                rows = await run_rounds(parts, settings, folder, watcher=watcher)
+            finally:
+                await judge.aclose()
+            if rows[-1].index + 1 < settings.rounds:
+                raise PartialError(f"stopped after {rows[-1].index + 1} of {settings.rounds} rounds", item=job.name)
+            firings = recorded_firings(folder)
             final = await held_out(task, sampler, _final_problems(job, task))
             passes = await held_out(task, sampler, _pass_problems(job, task), attempts=8)
-            await judge.aclose()
         right = np.array([o.status == "right" for o in passes]).reshape(-1, 8)
         tokens, calls = judge_costs(judge)
         return ArmResult(
@@ -135,6 +155,7 @@ async def _run_arm(job: ArmJob, on_row: Callable[[RoundRow], None]) -> ArmResult
             parse=judge.parse_table(),
             seconds=time.monotonic() - wall,
             cpu_seconds=time.process_time() - cpu,
+            firings=firings,
         )
 
 
@@ -149,7 +170,7 @@ def _manifest(job: ArmJob, task: WorldTask) -> dict[str, Any]:
     }
 
 
-def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: Judge | None) -> Parts:
+def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: BuiltJudge) -> Parts:
     part = job.recipe.learner
     learner = TorchLearner(
         policy,
@@ -173,13 +194,35 @@ def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSample
         sampler=sampler,
         checker=task.checker,
         splitter=task.splitter,
-        judge=judge,
+        judge=judge.judge,
         credit=ArmCredit(job.arm, job.seed),
         learner=learner,
         sync=lambda: sampler.load_weights(policy.state_dict()),
         measure=measure,
+        evidence=_evidence(job, task, judge),
     )
     return parts
+
+
+def _evidence(job: ArmJob, task: WorldTask, built: BuiltJudge) -> Evidence:
+    """What the world and the judge can tell the monitors beyond the records."""
+    grammar, inner = WorldGrammar(), built.inner
+    told = Evidence(
+        figures=lambda outcomes: _figures(task, outcomes),
+        reflections=lambda texts: len(grammar.reflections(texts)),
+    )
+    if inner is None:
+        return told
+
+    def again(round_index: int) -> Judge:
+        """The judge without its cache; where verdicts are flipped on purpose, flipped anew."""
+        if not job.arm.flip:
+            return inner
+        return FlippedJudge(inner, job.arm.flip, seed=derive(job.seed, "flip", "again", round_index))
+
+    if isinstance(inner, IntrinsicJudge):
+        told = replace(told, rejected=lambda: [reply.raw for reply in inner.statistics.rejected])
+    return replace(told, rejudge=again)
 
 
 @final
@@ -241,6 +284,7 @@ def _round_settings(job: ArmJob, task: WorldTask) -> RoundSettings:
         measure_every=part.measure_every,
         process_weight=ProcessWeight(job.arm.process_weight),
         seed=job.seed,
+        monitors=job.recipe.monitors.settings(),
     )
 
 
@@ -253,5 +297,7 @@ def _pass_problems(job: ArmJob, task: WorldTask) -> tuple[Problem, ...]:
 
 
 def _figures(task: WorldTask, outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Named figures of the world; `catch_of` says how many wrong guesses the catch rate was taken over."""
     found = asdict(task.statistics(outcomes))
+    found["catch_of"] = found.pop("wrong_guesses")
     return {name: float(value) for name, value in found.items() if value is not None and name != "accuracy"}

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from stepcredit.recipes.loading import Section, load_recipe
+from stepcredit.training.monitoring import MonitorSettings, RoundLength
+from stepcredit.training.monitors import Action
 
 JudgeName = Literal["none", "markers", "generative", "taught", "oracle"]
 
@@ -90,6 +92,36 @@ class JudgePart(Section):
     seed: int = 0
 
 
+class MonitorsPart(Section):
+    """`[monitors]`: what is changed in the table of monitors (`training.monitors`), for all arms.
+
+    `act = false` records firings and does nothing else. `rejudge_share` is 0 here: the embedded judges answer equal
+    text with equal verdicts, so a second reading shows noise only where verdicts are flipped on purpose. With
+    `target_kl` rounds grow and shrink between `shortest` and `longest` problems.
+    """
+
+    act: bool = True
+    quiet_rounds: int = Field(ge=1, default=2)
+    rejudge_share: float = Field(ge=0, le=1, default=0.0)
+    bounds: Mapping[str, float] = {}
+    actions: Mapping[str, Action] = {}
+    target_kl: float | None = Field(gt=0, default=None)
+    shortest: int = Field(ge=1, default=32)
+    longest: int = Field(ge=1, default=512)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MonitorsPart":
+        self.settings()
+        return self
+
+    def settings(self) -> MonitorSettings:
+        """The settings of `training.monitoring`; an unknown monitor is a UsageError that names the nearest."""
+        length = None if self.target_kl is None else RoundLength(self.target_kl, self.shortest, self.longest)
+        return MonitorSettings(
+            self.act, self.bounds, self.actions, self.quiet_rounds, self.rejudge_share, length
+        )  # fmt: skip
+
+
 class ArmPart(Section):
     """`[arms.NAME]`: one method: its credit rule, its judge, and what is done to the verdicts.
 
@@ -132,6 +164,7 @@ class DemoRecipe(Section):
     measure: MeasurePart = MeasurePart()
     generative: JudgePart = JudgePart()
     taught: JudgePart = JudgePart()
+    monitors: MonitorsPart = MonitorsPart()
     arms: Mapping[str, ArmPart]
 
 

@@ -3,6 +3,7 @@
 import os
 import shlex
 import socket
+from asyncio import CancelledError
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,7 @@ COMMAND: ContextVar[tuple[str, ...]] = ContextVar("stepcredit_command", default=
 
 Ending = Literal["running", "complete", "interrupted", "budget", "partial", "failed"]
 
-_LIMITS = ("--max-calls", "--max-cost", "server.max_calls", "server.max_cost")
+_LIMITS = {"--max-calls": ("--max-calls", "server.max_calls"), "--max-cost": ("--max-cost", "server.max_cost")}
 
 
 @final
@@ -66,7 +67,9 @@ def raised(words: tuple[str, ...], why: str) -> tuple[str, ...]:
     >>> raised(("run", "--max-cost=2.5", "--max-calls", "9"), "--max-cost 2.5 is reached")
     ('run', '--max-cost=5', '--max-calls', '9')
     """
-    names = [name for name in _LIMITS if f"--{name.removeprefix('--').removeprefix('server.').replace('_', '-')}" in why]
+    names = [
+        name for name in _LIMITS if f"--{name.removeprefix('--').removeprefix('server.').replace('_', '-')}" in why
+    ]
     found: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")
@@ -137,7 +140,7 @@ def session(folder: RunFolder) -> Generator[Session]:
 
 
 def _ending(error: BaseException) -> tuple[Ending, str]:
-    if isinstance(error, DrainedError | KeyboardInterrupt):
+    if isinstance(error, DrainedError | KeyboardInterrupt | CancelledError):
         return "interrupted", ""
     if isinstance(error, BudgetError):
         return "budget", str(error)

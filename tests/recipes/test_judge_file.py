@@ -141,12 +141,12 @@ def test_any_chat_server_will_do(tmp_path: Path) -> None:
         refuses=frozenset({"models", "completions", "tokenize", "n", "logprobs", "continue_final_message"})
     )
     busy = Fault("status", status=429, headers={"Retry-After": "0"}, body=b"{}")
-    with ScriptedServer(reply=first_wrong, manners=manners, faults=[None, busy]) as server:
+    with ScriptedServer(reply=first_wrong, manners=manners, faults=[None, None, busy]) as server:
         result = judge_file(
             file, out=tmp_path / "run", judge="critic", server=server.url, model="scripted", overrides=STRING
         )
     assert result.summary["judged"] == 1
-    assert result.summary["calls"]["errors"] == {"http_404": 1, "http_429": 1}
+    assert result.summary["calls"]["errors"] == {"http_404": 2, "http_429": 1}
 
 
 def test_a_second_call_asks_the_server_nothing(tmp_path: Path) -> None:

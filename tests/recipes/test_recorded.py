@@ -178,19 +178,20 @@ def test_an_interrupted_walk_asks_the_judge_only_for_the_rest(tmp_path: Path) ->
     file = write_rows(tmp_path / "x.jsonl", *rows)
     with ScriptedServer(reply=lambda _: "none \\boxed{-1}") as server:
         asked = {"judge": "critic", "until": "judge", "server": server.url, "model": "scripted"}
-        budget = ("server.max_in_flight=1", "server.max_calls=4")
-        with pytest.raises(BudgetError, match=r"max-calls 4 is reached"):
-            run_recorded(file, settings(tmp_path / "run", None, *budget, **asked))
+        one = ("server.max_in_flight=1",)
+        with pytest.raises(BudgetError, match=r"max-calls 5 is reached"):
+            run_recorded(file, settings(tmp_path / "run", None, *one, max_calls=5, **asked))
         told = run_recorded(file, settings(tmp_path / "run", None, **asked)).summary
         chats = [one for one in server.asked if one.route == "chat/completions"]
     assert len(chats) == 6
     assert (told["judged"], told["resumed"]) == (6, 3)
-    assert told["calls"]["attempts"] == 8  # 6 answers, and each walk asked for the list of models
+    # 6 answers, and each walk asked for the list of models and for log probabilities to know the model again by
+    assert told["calls"]["attempts"] == 10
 
 
 def test_a_judge_that_failed_leaves_the_run_partial_and_is_asked_again(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "x.jsonl", row(RIGHT, name="a"), row(WRONG, name="b"))
-    faults = [None, Fault("status", status=500, body=b"{}"), None]
+    faults = [None, None, Fault("status", status=500, body=b"{}"), None]
     with ScriptedServer(reply=lambda _: "\\boxed{1}", faults=faults) as server:
         asked = {"judge": "critic", "until": "judge", "server": server.url, "model": "scripted"}
         few = ("server.max_tries=1", "server.max_in_flight=1")
@@ -199,6 +200,7 @@ def test_a_judge_that_failed_leaves_the_run_partial_and_is_asked_again(tmp_path:
         told = read_json(tmp_path / "run", "summary.json")
         assert (told["judged"], told["unknown"], told["judge_failures"]) == (1, 1, 1)
         assert told["unknown_reasons"] == {"the judge failed": 1}
+        assert told["coverage"] == {"asked": 2, "answered": 1, "unknown": 0, "failed": 1, "quarantined": 0}
         assert any("status 500" in view.note for view in saved_views(tmp_path / "run").solutions)
         again = run_recorded(file, settings(tmp_path / "run", None, *few, **asked)).summary
     assert (again["judged"], again["judge_failures"], again["resumed"]) == (2, 0, 1)

@@ -1,11 +1,17 @@
 """Judges and checkers of recorded solutions: built from the recipe, with what must be closed after them."""
 
+import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, final
 
-from stepcredit.core.protocols import Judge
+import numpy as np
+from numpy.typing import NDArray
+
+from stepcredit.core.errors import ChangedModelError, EngineError, JudgeError
+from stepcredit.core.protocols import Judge, Scale
+from stepcredit.core.records import Steps, Verdict
 from stepcredit.engines.server.budget import Budget, Prices
 from stepcredit.engines.server.settings import ServerSettings
 from stepcredit.judges.critic import CriticJudge, CriticSettings
@@ -22,6 +28,7 @@ from stepcredit.recipes.recorded.settings import (
     refuse_others,
 )
 from stepcredit.store.attempts import AttemptRecord, AttemptTotals
+from stepcredit.store.ledger import Ledger
 from stepcredit.tasks.checking import MathChecker
 from stepcredit.tasks.math_pool import MathPool
 
@@ -37,17 +44,33 @@ TEXT_ONLY = (
 """Said where the checker had to do without math-verify."""
 
 
+Identity = Callable[[], Awaitable[NDArray[np.float32] | None]]
+
+
+async def _none() -> NDArray[np.float32] | None:
+    return None
+
+
+@final
 class CallLog:
     """Where a judge's calls are written: kept until a ledger is there, then passed on to it; counts against a budget.
 
     Args:
         budget: its counters are raised by what earlier processes spent.
+
+    Attributes:
+        identity: gives log probabilities by which the model's weights are known again, `None` if it has none.
     """
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self._waiting: list[AttemptRecord] = []
         self._write: Callable[[AttemptRecord], None] = self._waiting.append
+        self.identity: Identity = _none
+
+    def drain(self) -> None:
+        """From now on no request is begun."""
+        self._budget.drain()
 
     def take(self, record: AttemptRecord) -> None:
         """One attempt."""
@@ -64,9 +87,78 @@ class CallLog:
         self._waiting.clear()
 
 
+MODEL = "model"
+"""Stage of the ledger: log probabilities by which the judge's model is known again in the next session."""
+
+
+@final
+class SameModel:
+    """Asks the judge once it is known that its model is that of the sessions before; implements `Judge`.
+
+    Where the model gives no log probabilities of a prompt only its name can tell, which the client looks at.
+
+    Args:
+        judge: who is asked.
+        identity: see `CallLog`; asked before the first judgement, and not at all if there is none.
+        ledger: keeps the identity.
+    """
+
+    def __init__(self, judge: Judge, identity: Identity, ledger: Ledger) -> None:
+        self._judge, self._identity, self._ledger = judge, identity, ledger
+        self._known, self._lock = False, asyncio.Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the judge."""
+        return self._judge.fingerprint
+
+    @property
+    def scale(self) -> Scale:
+        """That of the judge."""
+        return self._judge.scale
+
+    async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
+        """[K] verdicts.
+
+        Raises:
+            ChangedModelError: if the model's weights are others than when the run began.
+            JudgeError: if the judge failed.
+        """
+        async with self._lock:
+            if not self._known:
+                await self._recognise()
+                self._known = True
+        return await self._judge.judge(steps)
+
+    async def _recognise(self) -> None:
+        from stepcredit.engines.server.client import same_weights  # noqa: PLC0415 -- loads the HTTP client
+
+        try:
+            now = await self._identity()
+        except EngineError as error:
+            raise JudgeError(f"the judge's model could not be looked at: {error}") from error
+        kept = self._ledger.get(MODEL, self.fingerprint)
+        if now is None:
+            return
+        if kept is None:
+            self._ledger.put(MODEL, self.fingerprint, {"logprobs": now.tolist()})
+            self._ledger.flush()
+        elif not same_weights(np.array(kept["logprobs"], np.float32), now):
+            mend = "serve the model of this run again, or start a new one with --out"
+            raise ChangedModelError(
+                f"the server has other weights under its name than when this run began; {mend}"
+            )
+
+
 @asynccontextmanager
 async def opened_judge(
-    name: FileJudge, recipe: RecordedRecipe, *, server: str | None, model: str | None
+    name: FileJudge,
+    recipe: RecordedRecipe,
+    *,
+    server: str | None,
+    model: str | None,
+    max_calls: int | None = None,
+    max_cost: float | None = None,
 ) -> AsyncGenerator[tuple[Judge, CallLog]]:
     """The judge by name, ready to be asked.
 
@@ -75,12 +167,16 @@ async def opened_judge(
         recipe: sections `[judge]` and `[server]` are read.
         server: address of the critic's server.
         model: its model; `None` asks the server for its only one.
+        max_calls: goes before the recipe's.
+        max_cost: goes before the recipe's.
 
     Raises:
         UsageError: for keys that the judge does not have, or an address that is none.
         MachineError: if there is no server.
     """
-    budget = _budget(recipe.server)
+    limits = {"max_calls": max_calls, "max_cost": max_cost}
+    part = recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None})
+    budget = _budget(part)
     log = CallLog(budget)
     if name == "markers":
         yield _markers(recipe.judge), log
@@ -88,11 +184,12 @@ async def opened_judge(
     refuse_others(recipe.judge, _CRITIC, section="judge", of="critic")
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
-    limits = {key: value for key, value in given(recipe.server).items() if key not in _LIMITS}
-    settings = ServerSettings(server or "", model=model or "", **limits)
+    waits = {key: value for key, value in given(recipe.server).items() if key not in _LIMITS}
+    settings = ServerSettings(server or "", model=model or "", **waits)
     async with ServerClient(settings, budget=budget, on_attempt=log.take) as client:
         if not model:
             await client.probe()
+        log.identity = client.identity
         yield CriticJudge(client, CriticSettings(**given(recipe.judge))), log
 
 

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -55,7 +55,7 @@ class Grouping:
         return f"{len(self.models)} groups ({sizes}), {self.mixed} of mixed policy"
 
 
-def grouped(recorded: Sequence[RecordedResponse], group_by: GroupBy) -> Grouping:
+def grouped(recorded: Iterable[RecordedResponse], group_by: GroupBy) -> Grouping:
     """Group by problem text, and by model unless told otherwise.
 
     Args:
@@ -66,9 +66,11 @@ def grouped(recorded: Sequence[RecordedResponse], group_by: GroupBy) -> Grouping
     samples: list[int] = []
     models: dict[str, set[str]] = {}
     sizes: Counter[str] = Counter()
+    known: dict[str, str] = {}
     for item in recorded:
         problem = digest(item.problem.text)[:12]
         name = problem if group_by == "problem" else f"{problem}/{item.model}"
+        name = known.setdefault(name, name)  # one text a group, not one a response
         names.append(name)
         samples.append(sizes[name])
         sizes[name] += 1

@@ -1,50 +1,52 @@
 """`stepcredit run`: recorded solutions through check, split, judge, thoughts and credit, in a resumable folder."""
 
-import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, final
 
-from stepcredit.core.errors import PartialError
-from stepcredit.core.protocols import Judge, Splitter, Tokenizer
+from stepcredit.core.errors import BudgetError, DrainedError, PartialError
+from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Judgement
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import wait_for
+from stepcredit.recipes.draining import Drain, draining
 from stepcredit.recipes.recorded.credit import Credited, credit_all
-from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, checker_of, opened_judge
-from stepcredit.recipes.recorded.results import Counts, WalkResult, closing_of, count, report_of, summary_of
-from stepcredit.recipes.recorded.rollouts import RolloutMaker, grouped
+from stepcredit.recipes.recorded.input import read_input
+from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, SameModel, checker_of, opened_judge
+from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
+from stepcredit.recipes.recorded.plan import Plan, facts_of, manifest_of, splitter_of
+from stepcredit.recipes.recorded.results import (
+    WalkResult,
+    closing_of,
+    coverage_line,
+    report_of,
+    shown_places,
+    summary_of,
+)
 from stepcredit.recipes.recorded.settings import (
-    RecordedRecipe,
     RecordedSettings,
     Stage,
-    StepsPart,
-    given,
     load_recorded,
     rule_settings,
 )
-from stepcredit.recipes.recorded.walk import Walked, WalkParts, walk
+from stepcredit.recipes.recorded.tally import Counts, Tally
+from stepcredit.recipes.recorded.walk import Walked, WalkParts, recall, walk_each
 from stepcredit.recipes.report_run import save_report
-from stepcredit.report.page import package_version
-from stepcredit.report.progress import Progress, SilentProgress
-from stepcredit.steps import splitter
-from stepcredit.store.run_folder import RunFolder
+from stepcredit.recipes.session import Session, session
+from stepcredit.report.progress import Progress, SilentProgress, Task
+from stepcredit.store.ledger import Ledger
+from stepcredit.store.run_folder import LEDGER, RunFolder
 from stepcredit.tasks.checking import MathChecker
-from stepcredit.tasks.jsonl import RecordedResponse, read_responses
 
 ALONE = (
     "no group has two scorable solutions of one model, so there is nothing to compare and no credit;"
     " --group-by problem compares those of different models"
 )
 """Said where no group can be credited."""
-
-_SAID = ("numpy", "tokenizers", "math-verify")
 
 
 @final
@@ -56,30 +58,23 @@ class RecordedResult:
         summary: as in `summary.json`.
         closing: how much of the file the judge could read.
         folder: the run folder, with `report.html`.
-        judgements: one a solution in the file's order; empty if no judge was asked.
+        recalled: gives the judgements; see `judgements`.
         credited: token credit and the shard that holds it; `None` if the walk stopped before.
     """
 
     summary: dict[str, Any]
     closing: str
     folder: Path
-    judgements: tuple[Judgement, ...]
+    recalled: Callable[[], tuple[Judgement, ...]]
     credited: Credited | None
 
+    @property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """One a solution in the file's order, read again from the folder at each call; empty if no judge was asked.
 
-@final
-@dataclass(frozen=True)
-class _Plan:
-    """A walk that was checked as far as it can be before any work."""
-
-    file: Path
-    settings: RecordedSettings
-    recipe: RecordedRecipe
-    verb: str
-    recorded: tuple[RecordedResponse, ...]
-    tokenizer: Tokenizer
-    splitter: Splitter
-    rule: object
+        A walk does not hold them: their number has no bound.
+        """
+        return self.recalled()
 
 
 def run_recorded(
@@ -88,7 +83,9 @@ def run_recorded(
     """Walk recorded solutions to a stage, or go on where the folder stands.
 
     What was checked and judged is kept one by one: the same call goes on after an interruption and asks no judge
-    twice. A walk that stopped early can be taken further in the same folder, and credited by several rules.
+    twice. A walk that stopped early can be taken further in the same folder, and credited by several rules. The file
+    is read as a stream and solutions are forgotten once they are kept, except for the viewer's and for credit, which
+    compares them all.
 
     Args:
         file: JSONL, plain or packed: `problem`, `gold` or `answer` (null: none known), `response` or `completion` or
@@ -100,95 +97,193 @@ def run_recorded(
     Raises:
         UsageError: for a file, recipe key, tokenizer or choice that cannot be used, or the folder of another run.
         MachineError: if there is no server, or the folder cannot be written.
-        BudgetError: if a limit on calls or cost is reached.
-        PartialError: if the judge itself failed on some solutions; the same call asks for these again.
+        ChangedModelError: if another model answers than in this run before.
+        BudgetError: if a limit on calls or cost is reached; the same call with a higher limit goes on.
+        DrainedError: if it was interrupted once and has saved what was under way; the same call goes on.
+        PartialError: if the judge failed on some solutions (the same call asks for these again), some are in
+            quarantine, or too many replies could not be read.
 
     Source: tp_grpo.md 1.1-1.6 on recorded text. Differs: ids are made by re-tokenising, so nothing is trained on them.
     """
     screen = progress or SilentProgress()
     recipe = load_recorded(settings.overrides)
-    plan = _Plan(
-        file=file,
-        settings=settings,
-        recipe=recipe,
-        verb=verb,
-        recorded=read_responses(file),
-        tokenizer=ByteTokenizer() if settings.tokenizer is None else FileTokenizer.load(settings.tokenizer),
-        splitter=splitter_of(recipe.steps),
-        rule=rule_settings(settings.credit, recipe.credit) if settings.reaches("credit") else None,
-    )
-    result = wait_for(lambda: _walk(plan, screen))
-    if result.summary["judge_failures"]:
-        failed = result.summary["judge_failures"]
-        raise PartialError(f"the judge failed on {failed} solutions, report.html says why; the same command asks again")
-    return result
+    with draining(screen.say) as drain:
+        plan = Plan(
+            input=read_input(file, group_by=settings.group_by, skip_bad=settings.skip_bad),
+            settings=settings,
+            recipe=recipe,
+            verb=verb,
+            tokenizer=ByteTokenizer() if settings.tokenizer is None else FileTokenizer.load(settings.tokenizer),
+            splitter=splitter_of(recipe.steps),
+            rule=rule_settings(settings.credit, recipe.credit) if settings.reaches("credit") else None,
+        )
+        return wait_for(lambda: _walk(plan, screen, drain))
 
 
-def splitter_of(part: StepsPart) -> Splitter:
-    """The splitter of `[steps]`.
-
-    Raises:
-        UsageError: for an unknown one, or a setting that it does not have.
-    """
-    return splitter(part.splitter, **{name: value for name, value in given(part).items() if name != "splitter"})
-
-
-async def _walk(plan: _Plan, screen: Progress) -> RecordedResult:
+async def _walk(plan: Plan, screen: Progress, drain: Drain) -> RecordedResult:
     settings = plan.settings
     checker, pool = checker_of(plan.recipe.checker)
     try:
-        async with opened_judge(settings.judge, plan.recipe, server=settings.server, model=settings.model) as (
-            judge,
-            calls,
-        ):
-            manifest = _manifest(plan, checker=checker, judge=judge)
-            with RunFolder.create_or_open(settings.out, manifest) as folder:
-                return await _walk_in(plan, folder, checker=checker, judge=judge, calls=calls, screen=screen)
+        async with opened_judge(
+            settings.judge,
+            plan.recipe,
+            server=settings.server,
+            model=settings.model,
+            max_calls=settings.max_calls,
+            max_cost=settings.max_cost,
+        ) as (judge, calls):
+            drain.then(calls.drain)
+            manifest = manifest_of(plan, checker=checker, judge=judge)
+            with RunFolder.create_or_open(settings.out, manifest) as folder, session(folder) as note:
+                running = _Running(plan, folder, note, screen, drain, checker, judge, calls)
+                return await running.walk()
     finally:
         if pool is not None:
             pool.close()
 
 
-async def _walk_in(
-    plan: _Plan, folder: RunFolder, *, checker: MathChecker, judge: Judge, calls: CallLog, screen: Progress
-) -> RecordedResult:
-    settings = plan.settings
-    seconds: dict[str, float] = {}
-    for line in folder.notes:
-        screen.say(line)
-    if "/string/" in checker.fingerprint and plan.recipe.checker.mode == "auto":
-        screen.say(TEXT_ONLY)
-    grouping = grouped(plan.recorded, settings.group_by)
-    if settings.group_by == "problem":
-        screen.say(grouping.told())
-    calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
-    asked = CachedJudge(judge, folder.cache) if settings.judge == "critic" else judge
-    parts = WalkParts(
-        RolloutMaker(plan.tokenizer, plan.file),
-        checker,
-        plan.splitter if settings.reaches("split") else None,
-        asked if settings.reaches("judge") else None,
-        folder.ledger,
-        str(plan.file),
-    )
-    began = time.perf_counter()
-    task = screen.start(_DOING[settings.until], total=len(plan.recorded), unit="solutions")
-    walked = await walk(parts, plan.recorded, grouping=grouping, task=task)
-    task.finish()
-    _mark(folder, settings, walked)
-    seconds[_DOING[settings.until]] = time.perf_counter() - began
-    credited: Credited | None = None
-    if settings.reaches("credit"):
+@final
+@dataclass(frozen=True)
+class _Running:
+    """A walk in its open folder."""
+
+    plan: Plan
+    folder: RunFolder
+    note: Session
+    screen: Progress
+    drain: Drain
+    checker: MathChecker
+    judge: Judge
+    calls: CallLog
+
+    async def walk(self) -> RecordedResult:
+        """Walk, credit and report."""
+        plan, settings, folder = self.plan, self.plan.settings, self.folder
+        self._say_first()
+        self.calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
+        seconds: dict[str, float] = {}
         began = time.perf_counter()
-        keep = plan.recipe.credit.keep
-        credited = credit_all(walked, folder, rule=settings.credit, settings=plan.rule, keep=keep)
-        folder.mark_done("credit", credited.shard.name)
-        if credited.summary.short_groups == credited.summary.groups and settings.group_by != "problem":
-            screen.say(ALONE)
-        seconds["credit"] = time.perf_counter() - began
-    scale = judge.scale if settings.reaches("judge") else None
-    found = WalkResult(walked, grouping, credited, folder.ledger.attempt_totals(), scale, seconds)
-    return _close(plan, folder, found, manifest=folder.manifest)
+        tally, kept = await self._walk_all()
+        seconds[_DOING[settings.until]] = time.perf_counter() - began
+        self._mark(tally)
+        credited: Credited | None = None
+        if settings.reaches("credit"):
+            began = time.perf_counter()
+            walked = [kept[place] for place in range(plan.input.number)]
+            keep = plan.recipe.credit.keep
+            credited = credit_all(walked, folder, rule=settings.credit, settings=plan.rule, keep=keep)
+            folder.mark_done("credit", credited.shard.name)
+            if credited.summary.short_groups == credited.summary.groups and settings.group_by != "problem":
+                self.screen.say(ALONE)
+            seconds["credit"] = time.perf_counter() - began
+        scale = self.judge.scale if settings.reaches("judge") else None
+        shown = tuple(kept[place] for place in self._shown())
+        grouping, skipped = plan.input.grouping, plan.input.skipped
+        found = WalkResult(tally, shown, grouping, credited, folder.ledger.attempt_totals(), scale, seconds, skipped)
+        return self._close(found)
+
+    def _say_first(self) -> None:
+        settings, given_in = self.plan.settings, self.plan.input
+        for line in self.folder.notes:
+            self.screen.say(line)
+        if "/string/" in self.checker.fingerprint and self.plan.recipe.checker.mode == "auto":
+            self.screen.say(TEXT_ONLY)
+        if given_in.skipped:
+            first = given_in.skipped[0]
+            told = f"{len(given_in.skipped)} lines of the file cannot be used and are skipped"
+            self.screen.say(f"{told}; the first: {first.place}: {first.reason}")
+        if settings.group_by == "problem":
+            self.screen.say(given_in.grouping.told())
+
+    def _shown(self) -> tuple[int, ...]:
+        return shown_places(self.plan.input.number, self.plan.input.characters, self.plan.recipe.report)
+
+    async def _walk_all(self) -> tuple[Tally, dict[int, Walked]]:
+        """Walk all solutions; gives the counts, and the solutions that are needed further."""
+        plan, settings = self.plan, self.plan.settings
+        guard, quarantine = UnknownGuard(plan.recipe.limits), Quarantine(self.folder, limit=plan.recipe.limits.deaths)
+        tally, kept = Tally(plan.input.models), dict[int, Walked]()
+        shown = frozenset(self._shown())
+        task = self.screen.start(_DOING[settings.until], total=plan.input.number, unit="solutions")
+
+        def take(place: int, item: Walked) -> None:
+            tally.add(item)
+            if place in shown or settings.reaches("credit"):
+                kept[place] = item
+            task.advance(unknown=bool(item.unknown_reason))
+            quarantine.heard(item)
+            guard.heard(item)
+
+        asked = self.judge
+        if settings.judge == "critic":
+            asked = CachedJudge(SameModel(asked, self.calls.identity, self.folder.ledger), self.folder.cache)
+        parts = plan.parts(self.checker, asked, self.folder.ledger, watch=quarantine)
+        try:
+            alone: set[int] = set()
+            if quarantine.any_alone:
+                alone = {place for place, item in plan.input.items() if quarantine.alone(item.id)}
+                suspects = (placed for placed in plan.input.items() if placed[0] in alone)
+                await self._each(parts, suspects, take, in_flight=1)
+            rest = (placed for placed in plan.input.items() if placed[0] not in alone)
+            await self._each(parts, rest, take)
+        except (BudgetError, DrainedError, PartialError):
+            self._cover(tally, ended=False)
+            raise
+        finally:
+            self._end(task, quarantine, guard)
+        self._cover(tally, ended=True)
+        return tally, kept
+
+    async def _each(
+        self, parts: WalkParts, items: Iterator[Any], take: Callable[[int, Walked], None], **more: int
+    ) -> None:
+        await walk_each(parts, items, grouping=self.plan.input.grouping, take=take, drain=self.drain, **more)
+
+    def _end(self, task: Task, quarantine: Quarantine, guard: UnknownGuard) -> None:
+        task.finish()
+        for item, reason in quarantine.close().items():
+            self.screen.say(f"{item} is left out from now on: {reason}")
+        if guard.warning:
+            self.screen.say(guard.warning)
+
+    def _cover(self, tally: Tally, *, ended: bool) -> None:
+        """Keep coverage for `status`, and say it unless all solutions have an answer or a reason for none."""
+        coverage = tally.counts(split=True, tokenised=False).coverage
+        asked = self.plan.input.number
+        self.note.cover({**coverage, "asked": asked, "not yet": asked - tally.walked})
+        if coverage and (not ended or coverage["failed"] or coverage["quarantined"]):
+            self.screen.say(coverage_line(coverage, asked=asked))
+
+    def _mark(self, tally: Tally) -> None:
+        """Stage marks: what is complete for all solutions."""
+        counts = tally.counts(split=True, tokenised=False)
+        stages: tuple[Stage, ...] = ("check", "split", "judge")
+        for stage in stages:
+            whole = not counts.quarantined and (stage != "judge" or not counts.failed)
+            if self.plan.settings.reaches(stage) and whole:
+                self.folder.mark_done(stage, "all")
+
+    def _close(self, found: WalkResult) -> RecordedResult:
+        """Write summary and report.
+
+        Raises:
+            PartialError: if solutions are missing.
+        """
+        plan, settings, folder = self.plan, self.plan.settings, self.folder
+        tokenised, skipped = settings.tokenizer is not None, len(found.skipped)
+        counts = found.tally.counts(split=settings.reaches("split"), tokenised=tokenised, skipped=skipped)
+        facts = facts_of(plan, folder.manifest)
+        began = time.perf_counter()
+        title = f"stepcredit {plan.verb} {plan.input.file.name}"
+        save_report(folder.path, report_of(found, counts, title=title, facts=facts))
+        found = replace(found, seconds={**found.seconds, "report": time.perf_counter() - began})
+        told = summary_of(found, counts, settings=dict(facts))
+        folder.write_json("summary.json", told)
+        _refuse_holes(counts)
+        checker, judge = self.checker, self.judge
+        return RecordedResult(
+            told, closing_of(counts), folder.path, lambda: _recalled(plan, checker, judge), found.credited
+        )
 
 
 _DOING: dict[Stage, str] = {
@@ -199,71 +294,20 @@ _DOING: dict[Stage, str] = {
 }
 
 
-def _mark(folder: RunFolder, settings: RecordedSettings, walked: Sequence[Walked]) -> None:
-    """Stage marks: what is complete for all solutions."""
-    stages: tuple[Stage, ...] = ("check", "split", "judge")
-    for stage in stages:
-        if settings.reaches(stage) and not (stage == "judge" and any(item.failed for item in walked)):
-            folder.mark_done(stage, "all")
+def _refuse_holes(counts: Counts) -> None:
+    if counts.failed:
+        told = f"the judge failed on {counts.failed} solutions, report.html says why; the same command asks again"
+        raise PartialError(told + (f" ({counts.quarantined} more are in quarantine)" if counts.quarantined else ""))
+    if counts.quarantined:
+        mend = "report.html says why; --set limits.deaths=0 tries them again"
+        raise PartialError(f"{counts.quarantined} solutions are in quarantine and were left out; {mend}")
 
 
-def _close(plan: _Plan, folder: RunFolder, found: WalkResult, *, manifest: dict[str, Any]) -> RecordedResult:
-    """Write summary and report."""
-    settings = plan.settings
-    counts: Counts = count(found.walked, split=settings.reaches("split"), tokenised=settings.tokenizer is not None)
-    facts = _facts(plan, manifest)
-    began = time.perf_counter()
-    title = f"stepcredit {plan.verb} {plan.file.name}"
-    save_report(folder.path, report_of(found, counts, title=title, facts=facts, part=plan.recipe.report))
-    found = replace(found, seconds={**found.seconds, "report": time.perf_counter() - began})
-    told = summary_of(found, counts, settings=dict(facts))
-    folder.write_json("summary.json", told)
-    judgements = tuple(item.judgement for item in found.walked if item.judgement is not None)
-    return RecordedResult(told, closing_of(counts), folder.path, judgements, found.credited)
-
-
-def _facts(plan: _Plan, manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """How the run was walked, as names and values."""
-    settings = plan.settings
-    named = {
-        "file": plan.file.name,
-        "until": settings.until,
-        "judge": settings.judge if settings.reaches("judge") else "",
-        "model": settings.model or "",
-        "checker": manifest["checker"],
-        "splitter": str(plan.splitter),
-        "tokenizer": "bytes (none was named)" if settings.tokenizer is None else settings.tokenizer.name,
-        "group_by": settings.group_by,
-        "credit": settings.credit if plan.rule is not None else "",
-        "credit_settings": str(plan.rule) if plan.rule is not None else "",
-        "keep": plan.recipe.credit.keep if plan.rule is not None else "",
-        "stepcredit": manifest["versions"]["stepcredit"],
-    }
-    return [(name, value) for name, value in named.items() if value]
-
-
-def _manifest(plan: _Plan, *, checker: MathChecker, judge: Judge) -> dict[str, Any]:
-    """What every kept record depends on. Credit and the last stage are not among it: they may change in one folder."""
-    settings = plan.settings
-    return {
-        "verb": plan.verb,
-        "input": {"name": plan.file.name, "sha256": sha256(plan.file.read_bytes()).hexdigest()},
-        "tokenizer": plan.tokenizer.fingerprint,
-        "steps": str(plan.splitter),
-        "checker": checker.fingerprint,
-        "judge": {
-            "model": settings.model or "",
-            "name": settings.judge,
-            "server": settings.server or "",
-            "version": judge.fingerprint,
-        },
-        "versions": {"stepcredit": package_version(), **{name: _version(name) for name in _SAID}},
-        "machine": {"python": platform.python_version(), "system": platform.platform()},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _recalled(plan: Plan, checker: MathChecker, judge: Judge) -> tuple[Judgement, ...]:
+    """Judgements of all solutions, read from the ledger."""
+    if not plan.settings.reaches("judge"):
+        return ()
+    with Ledger(plan.settings.out / LEDGER, journal=None) as ledger:
+        parts = plan.parts(checker, judge, ledger, watch=None)
+        walked = (recall(parts, item, place=place, grouping=plan.input.grouping) for place, item in plan.input.items())
+        return tuple(item.judgement for item in walked if item.judgement is not None)

@@ -92,6 +92,20 @@ class ReportPart(Section):
     characters: int = Field(ge=0)
 
 
+class LimitsPart(Section):
+    """`[limits]`: when a solution is left out, and how many unreadable replies are too many.
+
+    `deaths`: deaths of the process and failures of the judge after which a solution is left out; 0 for never, and 2
+    at least to tell the guilty from those beside it. `warn_unknown`, `stop_unknown`: shares of solutions without a
+    readable reply of a model; the second ends the walk once `unknown_from` were asked.
+    """
+
+    deaths: int = Field(ge=0)
+    warn_unknown: float = Field(ge=0, le=1)
+    stop_unknown: float = Field(ge=0, le=1)
+    unknown_from: int = Field(ge=1)
+
+
 class RecordedRecipe(Section):
     """The whole of `recorded.toml`."""
 
@@ -99,6 +113,7 @@ class RecordedRecipe(Section):
     checker: CheckerPart
     judge: JudgePart = JudgePart()
     server: ServerPart = ServerPart()
+    limits: LimitsPart
     credit: CreditPart
     report: ReportPart
 
@@ -118,6 +133,9 @@ class RecordedSettings:
         server: address of an OpenAI-style server.
         model: name of the model there; `None` takes the only one.
         overrides: `section.key=value`, applied to the recipe.
+        max_calls: most requests to the server over all sessions of the run; `None` takes the recipe's.
+        max_cost: most cost over all sessions; needs prices in `[server]`; `None` takes the recipe's.
+        skip_bad: leave out lines of the file that cannot be used, and count them, instead of refusing the file.
 
     Raises:
         UsageError: for an unknown choice, or choices that do not go together.
@@ -132,6 +150,9 @@ class RecordedSettings:
     server: str | None = None
     model: str | None = None
     overrides: tuple[str, ...] = ()
+    max_calls: int | None = None
+    max_cost: float | None = None
+    skip_bad: bool = False
 
     def __post_init__(self) -> None:
         check_choice("until", self.until, Stage)
