@@ -29,6 +29,7 @@ class WorldStatistics:
         checked_guesses: guesses followed by a check or `wait,`.
         checked: wrong guesses followed by one.
         caught: of those, answered by `no-wait` or `wait,`.
+        wrong_guesses: wrong guesses counted: what `catch` is a share of.
         catch: wrong guesses answered by `no-wait` or `wait,`; `checked` times `caught`.
         redone: caught guesses followed by a redo.
         redo_right: right redos.
@@ -49,6 +50,7 @@ class WorldStatistics:
     checked_guesses: float | None
     checked: float | None
     caught: float | None
+    wrong_guesses: int
     catch: float | None
     redone: float | None
     redo_right: float | None
@@ -92,6 +94,7 @@ def statistics(outcomes: Sequence[Outcome], *, guessed: str = "/") -> WorldStati
         checked_guesses=share("guess checked", "guess"),
         checked=share("wrong checked", "wrong"),
         caught=share("wrong caught", "wrong checked"),
+        wrong_guesses=tally["wrong"],
         catch=share("wrong caught", "wrong"),
         redone=share("redo", "wrong caught"),
         redo_right=share("redo right", "redo"),

@@ -60,7 +60,7 @@ async def evaluate_round(
         judgements = [Judgement(steps, (silent,) * len(steps), "none") for steps in cut]
         return Evaluated(tuple(complete), tuple(judgements), Counter())
     judge = parts.judge
-    judgements = await asyncio.gather(*(_judge_one(judge, folder, steps) for steps in cut))
+    judgements = await asyncio.gather(*(judge_one(judge, folder, steps) for steps in cut))
     folder.ledger.flush()
     asked = [judgement for judgement in judgements if judgement.steps.outcome.status != "unscorable"]
     reasons = Counter(reason for judgement in asked if (reason := unknown_reason(judgement)))
@@ -72,9 +72,17 @@ def unknown_reason(judgement: Judgement) -> str:
     return next((v.reason for v in judgement.verdicts if not v.known), "")
 
 
-async def _judge_one(judge: Judge, folder: RunFolder, steps: Steps) -> Judgement:
+async def judge_one(judge: Judge, folder: RunFolder, steps: Steps, *, stage: str = STAGE) -> Judgement:
+    """The judgement of one cut rollout, from the ledger if it is there; unknown throughout where the judge failed.
+
+    Args:
+        judge: who is asked.
+        folder: where judgements are kept.
+        steps: the cut rollout.
+        stage: under which name they are kept.
+    """
     key = f"{steps.rollout.id}/{steps.unit}/{judge.fingerprint}"
-    payload = folder.ledger.get(STAGE, key)
+    payload = folder.ledger.get(stage, key)
     if payload is not None:
         return decode(payload, resolve=lambda _kind, _name: steps)
     try:
@@ -82,5 +90,5 @@ async def _judge_one(judge: Judge, folder: RunFolder, steps: Steps) -> Judgement
     except JudgeError as error:
         return Judgement(steps, (Verdict(reason=f"judge failed: {error}"),) * len(steps), judge.fingerprint)
     judgement = Judgement(steps, verdicts, judge.fingerprint)
-    folder.ledger.put(STAGE, key, encode(judgement, nested=False))
+    folder.ledger.put(stage, key, encode(judgement, nested=False))
     return judgement

@@ -1,11 +1,17 @@
 """What a run is made of: one part an arrow of the path, chosen by `recipes`, walked by `training`."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, final
 
+import numpy as np
+from jaxtyping import Float32
+
+from stepcredit.core.pack import Pack
 from stepcredit.core.protocols import Checker, Judge, Learner, Sampler, Sampling, Splitter, TaskSet, Tokenizer
-from stepcredit.core.records import Credit, Group, Judgement
+from stepcredit.core.records import Credit, Group, Judgement, Outcome
+from stepcredit.judges.intrinsic.gaming import CountReflections
+from stepcredit.training.monitoring import MonitorSettings
 from stepcredit.training.schedule import ProcessWeight
 
 
@@ -35,6 +41,42 @@ class Measurement:
 
 @final
 @dataclass(frozen=True)
+class Reference:
+    """The frozen policy that the KL term holds on to.
+
+    Args:
+        logprobs: [X] log probability in nats of each trained token of a pack, NaN elsewhere.
+        fingerprint: digest of its weights as they are now; asked after every round.
+        weight: weight of the KL term in the loss (beta of the learner's settings).
+    """
+
+    logprobs: Callable[[Pack], Float32[np.ndarray, " X"]]
+    fingerprint: Callable[[], str]
+    weight: float
+
+
+@final
+@dataclass(frozen=True)
+class Evidence:
+    """What a task and a judge can tell the monitors beyond the records; what is `None` stays unknown to them.
+
+    Args:
+        figures: named figures of a round's outcomes; monitors read `catch` (share of own errors caught) and
+            `answer_consistency`, each with `NAME_of`, the number of things it is a share of.
+        reflections: counts the reflections in the think steps of one solution.
+        rejudge: the judge for a second reading of a round's rollouts: without the verdict cache, and with a seed of its
+            own where the judge has one. Takes the round's index.
+        rejected: all replies of the judge that could not be read in this session, as written.
+    """
+
+    figures: Callable[[Sequence[Outcome]], Mapping[str, float]] | None = None
+    reflections: CountReflections | None = None
+    rejudge: Callable[[int], Judge] | None = None
+    rejected: Callable[[], Sequence[str]] | None = None
+
+
+@final
+@dataclass(frozen=True)
 class Parts:
     """The parts and engines of one run.
 
@@ -49,6 +91,8 @@ class Parts:
         learner: the engine that is trained.
         sync: hands the learner's weights to the sampler.
         measure: measures the current policy, `None` to train without a curve.
+        reference: the frozen policy of the KL term, `None` to train without one.
+        evidence: what the monitors may look at beyond the records.
     """
 
     tasks: TaskSet
@@ -61,6 +105,8 @@ class Parts:
     learner: Learner
     sync: Callable[[], object]
     measure: Callable[[], Awaitable[Measurement]] | None = None
+    reference: Reference | None = None
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 @final
@@ -79,6 +125,7 @@ class RoundSettings:
         process_weight: the schedule of the process stream (F1).
         measure_every: rounds between measurements.
         seed: of the whole run.
+        monitors: bounds and actions of the monitors (`training.monitors`).
 
     Source: tp_grpo.md 1.8. Differs: update size is evened out instead of dropping a remainder.
     """
@@ -92,3 +139,4 @@ class RoundSettings:
     process_weight: ProcessWeight = field(default_factory=ProcessWeight)
     measure_every: int = 1
     seed: int = 0
+    monitors: MonitorSettings = field(default_factory=MonitorSettings)

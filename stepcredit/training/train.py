@@ -1,8 +1,8 @@
 """Stage 3 of a round: pack the kept rollouts, recompute old logprobs, take the updates."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, replace
+from typing import Literal, final
 
 import numpy as np
 
@@ -11,7 +11,17 @@ from stepcredit.core.protocols import Learner
 from stepcredit.core.records import Credit, Update
 from stepcredit.core.seeds import derive
 from stepcredit.store.run_folder import RunFolder
-from stepcredit.training.parts import RoundSettings
+from stepcredit.training.monitor_formulas import unfinite
+from stepcredit.training.parts import Reference, RoundSettings
+
+IMPOSSIBLE = -40.0
+"""A sampled token of this logprob or less was as good as impossible (float32 rounds e^-40 away beside 1)."""
+
+BAD_BATCH = "bad_batch"
+"""Stage under which the batch of an update is kept that was not finite and stopped the run."""
+
+Going = Literal["on", "end_round", "stop", "leave"]
+"""What follows an update: the next one, none in this round, the end of the run, or leaving before the round is done."""
 
 
 @final
@@ -24,11 +34,19 @@ class Trained:
         kept: rollouts trained on.
         sampler_gap: mean absolute difference in nats between the trainer's logprobs and the sampler's, per token;
             `None` if the sampler reported none.
+        going: `on` if all updates were taken, else why the round ended before.
+        broken: trained tokens whose recomputed logprob is NaN; no update is taken then.
+        impossible: trained tokens to which trainer or sampler gives next to no probability.
+        kl_ratio: mean size of the KL term over that of the advantages at the start of the round; `None` without both.
     """
 
     updates: tuple[Update, ...]
     kept: int
     sampler_gap: float | None
+    going: Going = "on"
+    broken: int | None = None
+    impossible: int | None = None
+    kl_ratio: float | None = None
 
 
 def train_round(
@@ -38,56 +56,106 @@ def train_round(
     *,
     credited: Sequence[Credit],
     round_index: int,
-    on_update: Callable[[Update], None],
+    after_update: Callable[[Update], Going],
+    reference: Reference | None = None,
 ) -> Trained:
     """Train on one round's kept rollouts.
 
     Old logprobs are recomputed by the learner before its first update; the gap to the sampler's is reported, because it
     would otherwise be counted as drift.
 
+    Args:
+        learner: what is trained.
+        settings: size and order of the updates.
+        folder: keeps the token columns.
+        credited: the round's credits.
+        round_index: the round.
+        after_update: told of each update, says how to go on. Where it says `stop` after an update that was not finite,
+            that batch is kept as a shard.
+        reference: of the KL term.
+
     Source: tp_grpo.md 1.8 stage 3. Differs: none.
     """
     kept = [credit for credit in credited if credit.kept]
     if not kept:
         return Trained((), 0, None)
-    packs, gap = _recomputed(learner, folder, kept=kept, round_index=round_index)
+    pack = pack_of(kept)
+    recomputed = learner.logprobs(pack)
+    broken, impossible = _faults(pack, recomputed)
+    trained = Trained((), len(kept), _gap(pack, recomputed), broken=broken, impossible=impossible)
+    pack = pack.with_old_logprobs(recomputed)
+    if reference is not None:
+        pack = replace(pack, ref_logprobs=reference.logprobs(pack))
+        trained = replace(trained, kl_ratio=kl_ratio(pack, reference.weight))
+    names = np.array([credit.steps.rollout.id for credit in kept])
+    write_columns(folder, pack, names=names, key=str(round_index))
+    if trained.broken:
+        return replace(trained, going="end_round")
+    packs = [pack.slice(place, place + 1) for place in range(len(kept))]
     updates: list[Update] = []
-    for pass_index in range(settings.passes):
-        order = _order(settings, round_index, pass_index, size=len(kept))
-        for part in np.array_split(order, max(1, round(len(kept) / settings.rollouts_per_update))):
-            update = learner.update(join([packs[i] for i in part]))
-            updates.append(update)
-            on_update(update)
-    return Trained(tuple(updates), len(kept), gap)
+    batches = _batches(settings, round_index, size=len(kept))
+    for place, part in enumerate(batches, start=1):
+        batch = join([packs[i] for i in part])
+        updates.append(learner.update(batch))
+        going = after_update(updates[-1])
+        if going == "leave" and place == len(batches):
+            going = "on"  # nothing is left to undo it for
+        if going == "stop" and unfinite(updates[-1]):
+            write_columns(folder, batch, names=names[part], key=str(updates[-1].index), stage=BAD_BATCH)
+        if going != "on":
+            return replace(trained, updates=tuple(updates), going=going)
+    return replace(trained, updates=tuple(updates))
+
+
+def _batches(settings: RoundSettings, round_index: int, *, size: int) -> list[np.ndarray]:
+    """Indices of the kept rollouts of each update of the round, all passes."""
+    parts = max(1, round(size / settings.rollouts_per_update))
+    orders = (_order(settings, round_index, pass_index, size=size) for pass_index in range(settings.passes))
+    return [part for order in orders for part in np.array_split(order, parts)]
 
 
 def _order(settings: RoundSettings, round_index: int, pass_index: int, *, size: int) -> np.ndarray:
     return np.random.default_rng(derive(settings.seed, "order", round_index, pass_index)).permutation(size)
 
 
-def _recomputed(
-    learner: Learner, folder: RunFolder, *, kept: Sequence[Credit], round_index: int
-) -> tuple[list[Pack], float | None]:
-    """One Pack a rollout, with the learner's own old logprobs, and their gap to the sampler's."""
-    pack = pack_of(kept)
-    recomputed = learner.logprobs(pack)
-    gap = _gap(pack, recomputed)
-    pack = pack.with_old_logprobs(recomputed)
-    write_columns(folder, pack, credited=kept, round_index=round_index)
-    return [pack.slice(place, place + 1) for place in range(len(kept))], gap
+def write_columns(folder: RunFolder, pack: Pack, *, names: np.ndarray, key: str, stage: str = "columns") -> None:
+    """Keep token columns as one immutable shard: those that a round was trained on, or those of one bad batch.
 
-
-def write_columns(folder: RunFolder, pack: Pack, *, credited: Sequence[Credit], round_index: int) -> None:
-    """Keep the token columns that a round was trained on as one immutable shard."""
+    Args:
+        folder: the run folder.
+        pack: the columns.
+        names: [N] ids of the rollouts.
+        key: of the shard: the round, or the update.
+        stage: of the shard.
+    """
     columns: dict[str, np.ndarray] = {
         "ids": pack.ids,
         "starts": pack.starts,
         "trained": pack.trained,
         "advantages": pack.advantages,
         "old_logprobs": pack.old_logprobs,
-        "rollout": np.array([credit.steps.rollout.id for credit in credited]),
+        "rollout": names,
     }
-    folder.write_shard("columns", str(round_index), columns=columns)
+    folder.write_shard(stage, key, columns=columns)
+
+
+def kl_ratio(pack: Pack, weight: float) -> float | None:
+    """Mean KL penalty of the trained tokens (weight times k3 to the reference) over their mean absolute advantage.
+
+    Args:
+        pack: with reference logprobs; the old logprobs are those of the policy at the start of the round.
+        weight: of the KL term.
+
+    Returns:
+        The ratio, `None` without reference or where all advantages are 0.
+
+    Source: tp_grpo.md 1.7 (beta); Shao et al. 2024, arXiv:2402.03300 (k3). Differs: at the start of the round.
+    """
+    if pack.ref_logprobs is None or not pack.trained_tokens:
+        return None
+    log_ratio = (pack.ref_logprobs - pack.old_logprobs)[pack.trained].astype(np.float64)
+    size = float(np.abs(pack.advantages[pack.trained], dtype=np.float64).mean())
+    return weight * float((np.expm1(log_ratio) - log_ratio).mean()) / size if size else None
 
 
 def join(packs: Sequence[Pack]) -> Pack:
@@ -107,5 +175,12 @@ def join(packs: Sequence[Pack]) -> Pack:
 
 
 def _gap(pack: Pack, recomputed: np.ndarray) -> float | None:
-    difference = np.abs(recomputed - pack.old_logprobs)[pack.trained]
+    with np.errstate(invalid="ignore"):  # both impossible: unknown, as NaN says
+        difference = np.abs(recomputed - pack.old_logprobs)[pack.trained]
     return None if np.isnan(difference).all() else float(np.nanmean(difference))
+
+
+def _faults(pack: Pack, recomputed: np.ndarray) -> tuple[int, int]:
+    """Trained tokens whose logprob is NaN, and those that the trainer or the sampler holds to be impossible."""
+    own, sampled = recomputed[pack.trained], pack.old_logprobs[pack.trained]
+    return int(np.isnan(own).sum()), int(((own <= IMPOSSIBLE) | (sampled <= IMPOSSIBLE)).sum())

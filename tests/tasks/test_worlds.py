@@ -214,6 +214,7 @@ class TestStatistics:
             checked_guesses=3 / 5,
             checked=2 / 3,
             caught=1 / 2,
+            wrong_guesses=3,
             catch=1 / 3,
             redone=1.0,
             redo_right=1.0,

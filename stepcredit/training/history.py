@@ -1,0 +1,147 @@
+"""What a run has behind it: rows, facts, updates and firings of its rounds, kept in the ledger and read back."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, final
+
+from stepcredit.core.records import Update
+from stepcredit.store.ledger import Ledger
+from stepcredit.training.monitor_facts import RoundFacts, updates_of
+from stepcredit.training.monitoring import Firing
+
+STAGE = "round"
+
+
+@final
+@dataclass(frozen=True)
+class RoundRow:
+    """One row of the per-round table; also a line of `metrics.jsonl`.
+
+    Args:
+        index: round, from 0; -1 holds the measurement before any training.
+        rollouts: sampled rollouts so far, all rounds.
+        right: share of right outcomes among the round's scorable rollouts.
+        unscorable: rollouts without an outcome.
+        parse_rate: share of scorable rollouts whose judgement was read.
+        unknown_reasons: reasons of unknown judgements, counted.
+        kept: rollouts trained on.
+        updates: optimiser steps.
+        process_weight: weight of the process stream, and the schedule's reason.
+        sampler_gap: mean |trainer - sampler| logprob gap, nats per token.
+        kl: KL(old || current) of the last update (k3), nats per token.
+        clip_low: share of tokens clipped from below at the last update.
+        clip_high: share of tokens clipped from above.
+        entropy: of the policy at the last update, nats per token.
+        mean_tokens: completion tokens of a rollout.
+        cut: share of rollouts that ended by length.
+        seconds: wall time of each stage.
+        accuracy: held-out accuracy after the round, `None` if not measured.
+        figures: further held-out figures.
+        fired: names of the monitors that fired, during the round or after it.
+        problems: problems of the round; `None` in rows of older versions.
+    """
+
+    index: int
+    rollouts: int
+    right: float | None = None
+    unscorable: int = 0
+    parse_rate: float | None = None
+    unknown_reasons: dict[str, int] = field(default_factory=dict[str, int])
+    kept: int = 0
+    updates: int = 0
+    process_weight: float | None = None
+    process_weight_reason: str = ""
+    sampler_gap: float | None = None
+    kl: float | None = None
+    clip_low: float | None = None
+    clip_high: float | None = None
+    entropy: float | None = None
+    mean_tokens: float | None = None
+    cut: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    accuracy: float | None = None
+    figures: dict[str, float] = field(default_factory=dict[str, float])
+    fired: list[str] = field(default_factory=list[str])
+    problems: int | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Round:
+    """One finished round; what the ledger holds under its index.
+
+    Args:
+        row: its row of the table.
+        updates: its optimiser steps.
+        facts: what the monitors looked at after it.
+        firings: what fired, updates' monitors first.
+    """
+
+    row: RoundRow
+    updates: tuple[Update, ...] = ()
+    facts: RoundFacts | None = None
+    firings: tuple[Firing, ...] = ()
+
+    def as_payload(self) -> dict[str, Any]:
+        """The round as JSON-able mapping."""
+        return {
+            "row": asdict(self.row),
+            "updates": [asdict(update) for update in self.updates],
+            "facts": None if self.facts is None else self.facts.as_payload(),
+            "firings": [firing.as_payload() for firing in self.firings],
+        }
+
+
+@final
+class History:
+    """The rounds behind a run, oldest first.
+
+    Args:
+        rounds: finished rounds in order.
+    """
+
+    def __init__(self, rounds: Sequence[Round]) -> None:
+        self.rounds = list(rounds)
+
+    @staticmethod
+    def of(ledger: Ledger) -> "History":
+        """The history that a ledger holds."""
+        payloads = [payload for _, payload in ledger.items(STAGE)]
+        return History(sorted((_round_of(payload) for payload in payloads), key=lambda found: found.row.index))
+
+    @property
+    def rows(self) -> list[RoundRow]:
+        """Rows of all rounds, the one before training first."""
+        return [found.row for found in self.rounds]
+
+    @property
+    def facts(self) -> list[RoundFacts]:
+        """Facts of all rounds; of rounds that an older version recorded, what their rows tell."""
+        return [found.facts or _facts_of(found.row) for found in self.rounds]
+
+    @property
+    def updates(self) -> list[Update]:
+        """All optimiser steps."""
+        return [update for found in self.rounds for update in found.updates]
+
+    @property
+    def firings(self) -> list[Firing]:
+        """Everything that fired."""
+        return [firing for found in self.rounds for firing in found.firings]
+
+
+def _round_of(payload: dict[str, Any]) -> Round:
+    facts = payload.get("facts")
+    return Round(
+        RoundRow(**payload["row"]),
+        tuple(updates_of(payload["updates"])),
+        None if facts is None else RoundFacts(**facts),
+        tuple(Firing(**firing) for firing in payload.get("firings", ())),
+    )
+
+
+def _facts_of(row: RoundRow) -> RoundFacts:
+    return RoundFacts(
+        row.index, row.rollouts, right=row.right, accuracy=row.accuracy, tokens=row.mean_tokens, truncated=row.cut,
+        held_out=row.figures,
+    )  # fmt: skip
