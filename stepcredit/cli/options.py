@@ -17,6 +17,23 @@ SetOption = Annotated[
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings; see `stepcredit recipes`.")]
 ServerOption = Annotated[str | None, typer.Option(help="Address of an OpenAI-style chat server, for critic.")]
 ModelOption = Annotated[str | None, typer.Option(help="Name of the model on that server, if it has several.")]
+MaxCallsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-calls", min=1, help="Stop cleanly (exit 4) after so many requests, over all sessions of the run."
+    ),
+]
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        min=0.0,
+        help="The same for what they cost; needs --set server.input_price=P and server.output_price=P (a million tokens).",
+    ),
+]
+SkipBadOption = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out lines of the file that cannot be used, and count them.")
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, as given to --out.")]
 
 

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from stepcredit.cli.options import ModelOption, OutOption, RecipeOption, ServerOption, SetOption, folder_for, told
+from stepcredit.cli.options import (
+    MaxCallsOption,
+    MaxCostOption,
+    ModelOption,
+    OutOption,
+    RecipeOption,
+    ServerOption,
+    SetOption,
+    SkipBadOption,
+    folder_for,
+    told,
+)
 
 
 class Preset(StrEnum):
@@ -102,6 +113,9 @@ def judge(
     ] = FileJudge.MARKERS,
     server: ServerOption = None,
     model: ModelOption = None,
+    max_calls: MaxCallsOption = None,
+    max_cost: MaxCostOption = None,
+    skip_bad: SkipBadOption = False,
     out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -111,19 +125,22 @@ def judge(
     The judge is what others call a verifier, a grader or a process reward model (PRM).
     """
     from stepcredit.cli.screen import watched  # noqa: PLC0415
-    from stepcredit.recipes.judge_file import judge_file  # noqa: PLC0415
+    from stepcredit.recipes.recorded import RecordedSettings, run_recorded  # noqa: PLC0415
 
     run = folder_for(file, verb="judge", out=out)
+    chosen = RecordedSettings(
+        run,
+        judge.value,
+        until="judge",
+        server=server,
+        model=model,
+        overrides=tuple(settings or ()),
+        max_calls=max_calls,
+        max_cost=max_cost,
+        skip_bad=skip_bad,
+    )
     with told(run), watched() as progress:
-        judge_file(
-            file,
-            out=run,
-            judge=judge.value,
-            server=server,
-            model=model,
-            overrides=tuple(settings or ()),
-            progress=progress,
-        )
+        run_recorded(file, chosen, verb="judge", progress=progress)
 
 
 def run(
@@ -137,6 +154,9 @@ def run(
     ] = GroupBy.PROBLEM_AND_MODEL,
     server: ServerOption = None,
     model: ModelOption = None,
+    max_calls: MaxCallsOption = None,
+    max_cost: MaxCostOption = None,
+    skip_bad: SkipBadOption = False,
     out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -145,8 +165,7 @@ def run(
     Recorded text is tokenised again, so its credit can be looked at and exported, but never trained on.
     """
     from stepcredit.cli.screen import watched  # noqa: PLC0415
-    from stepcredit.recipes.recorded import run_recorded  # noqa: PLC0415
-    from stepcredit.recipes.recorded.settings import RecordedSettings  # noqa: PLC0415
+    from stepcredit.recipes.recorded import RecordedSettings, run_recorded  # noqa: PLC0415
 
     chosen = RecordedSettings(
         folder_for(file, verb="run", out=out),
@@ -158,6 +177,9 @@ def run(
         server=server,
         model=model,
         overrides=tuple(settings or ()),
+        max_calls=max_calls,
+        max_cost=max_cost,
+        skip_bad=skip_bad,
     )
     with told(chosen.out), watched() as progress:
         run_recorded(file, chosen, progress=progress)

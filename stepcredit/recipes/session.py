@@ -1,27 +1,21 @@
 """Sessions: what the last command on a run folder did and how it ended, for `status` and for the next command."""
 
 import os
-import shlex
 import socket
 from asyncio import CancelledError
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
 from stepcredit.core.errors import BudgetError, DrainedError, PartialError, StepcreditError
+from stepcredit.recipes.command import COMMAND, raised, typed
 from stepcredit.store.run_folder import RunFolder, read_json
 
 SESSION = "session.json"
 
-COMMAND: ContextVar[tuple[str, ...]] = ContextVar("stepcredit_command", default=())
-"""Words after `stepcredit` of the command that runs now; empty where a program called the library."""
-
 Ending = Literal["running", "complete", "interrupted", "budget", "partial", "failed"]
-
-_LIMITS = {"--max-calls": ("--max-calls", "server.max_calls"), "--max-cost": ("--max-cost", "server.max_cost")}
 
 
 @final
@@ -54,37 +48,7 @@ class SessionNote:
         "stepcredit judge 'my file.jsonl' --max-calls 200"
         """
         words = raised(self.command, self.why) if self.ending == "budget" else self.command
-        return shlex.join(("stepcredit", *words)) if words else ""
-
-
-def raised(words: tuple[str, ...], why: str) -> tuple[str, ...]:
-    """The words of a command with the limit doubled that was reached.
-
-    Args:
-        words: of the command.
-        why: the error's line, which names `--max-calls` or `--max-cost`.
-
-    >>> raised(("run", "--max-cost=2.5", "--max-calls", "9"), "--max-cost 2.5 is reached")
-    ('run', '--max-cost=5', '--max-calls', '9')
-    """
-    names = [
-        name for name in _LIMITS if f"--{name.removeprefix('--').removeprefix('server.').replace('_', '-')}" in why
-    ]
-    found: list[str] = []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if equals and name in names:
-            found.append(f"{name}={_doubled(value)}")
-        else:
-            found.append(_doubled(word) if found and found[-1] in names else word)
-    return tuple(found)
-
-
-def _doubled(value: str) -> str:
-    try:
-        return f"{2 * float(value):.12g}"
-    except ValueError:
-        return value
+        return typed(words) if words else ""
 
 
 def read_session(run: Path) -> SessionNote | None:

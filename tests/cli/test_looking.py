@@ -47,7 +47,7 @@ def test_status_follows_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         folder.append_metrics({"x": 1})
         assert run_status(run).state == "running"
     stopped = run_status(run)
-    assert (stopped.state, stopped.metrics, dict(stopped.stages)["outcome"]) == ("stopped", 1, 1)
+    assert (stopped.state, stopped.metrics, dict(stopped.stages)["outcome"]) == ("interrupted", 1, 1)
     assert f"stepcredit judge --out {run}" in stopped.next_step
     with RunFolder.create_or_open(run, {"verb": "judge"}) as folder:
         folder.write_json("summary.json", {"responses": 12, "checker": {"right": 3}, "share": 0.123456})
