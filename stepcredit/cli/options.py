@@ -28,7 +28,7 @@ MaxCostOption = Annotated[
     typer.Option(
         "--max-cost",
         min=0.0,
-        help="The same for what they cost; needs --set server.input_price=P and server.output_price=P (a million tokens).",
+        help="The same for what they cost; needs --set server.input_price=P and server.output_price=P (of a million).",
     ),
 ]
 SkipBadOption = Annotated[

@@ -145,9 +145,7 @@ class SameModel:
             self._ledger.flush()
         elif not same_weights(np.array(kept["logprobs"], np.float32), now):
             mend = "serve the model of this run again, or start a new one with --out"
-            raise ChangedModelError(
-                f"the server has other weights under its name than when this run began; {mend}"
-            )
+            raise ChangedModelError(f"the server has other weights under its name than when this run began; {mend}")
 
 
 @asynccontextmanager
