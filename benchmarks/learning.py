@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py tune                      learning rates, on the tuning checkpoint and seeds
     python benchmarks/learning.py run [--task reflection]   the reported runs; may be stopped and started again
-    python benchmarks/learning.py table                     tables from the stored results, into results/learning.md
+    python benchmarks/learning.py table                     tables from the stored results, into docs/learning.md
 
 Settings stand in learning.toml; raw results are appended to results/learning_*.jsonl, one line a run. Results do not
 depend on how many runs share the machine; the seconds do.
@@ -34,6 +34,7 @@ from stepcredit.recipes.teaching import teach_generative, teach_taught
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
+PAGE = HERE.parent / "docs" / "learning.md"
 SETTINGS = tomllib.loads((HERE / "learning.toml").read_text())
 NO_OVERRIDE = ("starts_from", "levels")
 TEACHERS = {"generative": teach_generative, "taught": teach_taught}
@@ -271,15 +272,15 @@ def pair(
 
 
 def write_tables() -> None:
-    """All tables, into results/learning.md."""
-    parts = [f"## {task}\n\n{table(task)}\n" for task in SETTINGS["tasks"] if stored(task)]
-    note = (
-        "Ratios: sampled rollouts of GRPO / of the method to the level, geometric mean over (checkpoint, seed) pairs, "
-        "95% two-level bootstrap over checkpoint, then seed; above 1 the method needed fewer. `never` counts runs that "
-        "did not reach each level, method/GRPO; the budget stands in for them.\n"
-    )
-    (RESULTS / "learning.md").write_text("\n".join(["# Learning\n", *parts, note]))
-    print((RESULTS / "learning.md").read_text())
+    """Every task's table, into docs/learning.md between its marks."""
+    text = PAGE.read_text()
+    for task in SETTINGS["tasks"]:
+        begin, end = f"<!-- {task}:begin -->", f"<!-- {task}:end -->"
+        if stored(task) and begin in text:
+            head, _, rest = text.partition(begin)
+            text = f"{head}{begin}\n{table(task)}\n{end}{rest.partition(end)[2]}"
+            print(f"{task}\n{table(task)}\n")
+    PAGE.write_text(text)
 
 
 def main() -> None:
