@@ -34,7 +34,7 @@ from stepcredit.store.codec import encode
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.monitoring import Firing
 from stepcredit.training.parts import Evidence, Measurement, Parts, RoundSettings
-from stepcredit.training.rounds import RoundRow, Watcher, recorded_firings, run_rounds
+from stepcredit.training.rounds import RoundRow, Watcher, recorded_firings, run_rounds, unknown_monitors
 from stepcredit.training.schedule import ProcessWeight
 
 SLOTS = 1024
@@ -87,6 +87,7 @@ class ArmResult:
         seconds: wall time of the run.
         cpu_seconds: process CPU time of the run.
         firings: what the monitors fired, round by round.
+        unknown_monitors: monitors whose inputs were absent throughout.
     """
 
     name: str
@@ -101,6 +102,7 @@ class ArmResult:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     firings: tuple[Firing, ...] = ()
+    unknown_monitors: tuple[str, ...] = ()
 
 
 def run_arm(
@@ -138,7 +140,7 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
                 await judge.aclose()
             if rows[-1].index + 1 < settings.rounds:
                 raise PartialError(f"stopped after {rows[-1].index + 1} of {settings.rounds} rounds", item=job.name)
-            firings = recorded_firings(folder)
+            firings, unknown = recorded_firings(folder), unknown_monitors(folder)
             final = await held_out(task, sampler, _final_problems(job, task))
             passes = await held_out(task, sampler, _pass_problems(job, task), attempts=8)
         right = np.array([o.status == "right" for o in passes]).reshape(-1, 8)
@@ -156,6 +158,7 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
             seconds=time.monotonic() - wall,
             cpu_seconds=time.process_time() - cpu,
             firings=firings,
+            unknown_monitors=unknown,
         )
 
 

@@ -18,6 +18,7 @@ from stepcredit.recipes.crew import Crew, Heard, Teller
 from stepcredit.recipes.demo_results import closing_sentence, curve_plots, method_figures, result_table, summary
 from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
 from stepcredit.recipes.judge_figures import Figures, judge_table, measure_judges
+from stepcredit.recipes.monitor_results import monitor_fact, monitor_summary, monitor_tables
 from stepcredit.recipes.pretraining import GateFigures, Pretrained, pretrain_to_gate
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.teaching import TeachingRecord, teach_generative, teach_taught
@@ -125,9 +126,11 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
         )
         told["gate"] = asdict(pretrained.figures)
         told["pretrain"] = {"attempt": pretrained.attempt, "cpu_seconds": pretrained.cpu_seconds}
+        told["monitors"] = monitor_summary(results)
         told["teaching"] = {name: asdict(record) for name, record in teaching.items()}
         data = _report(recipe, settings, results=results, told=told, gate=pretrained.figures, table=(
-            result_table(recipe, figures, base_accuracy=base), judge_table(judges)))  # fmt: skip
+            result_table(recipe, figures, base_accuracy=base), judge_table(judges),
+            *monitor_tables(recipe, results)))  # fmt: skip
         folder.write_json("summary.json", told)
         save_report(folder.path, data)
     return DemoResult(told, closing_sentence(figures), settings.out)
@@ -269,6 +272,7 @@ def _report(
         ("gate", _gate(gate)),
         ("round", f"{recipe.rounds.problems} problems x {recipe.rounds.group_size} rollouts"),
         ("update", f"{recipe.rounds.rollouts_per_update} rollouts, learning rate {recipe.learner.learning_rate:g}"),
+        ("monitors", monitor_fact(results)),
         ("seeds", ", ".join(str(seed) for seed in settings.seed_list)),
         ("machine", f"{os.cpu_count()} cores, {platform.machine()}"),
         ("versions", ", ".join(f"{name} {number}" for name, number in _versions().items())),

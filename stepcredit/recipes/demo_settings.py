@@ -101,7 +101,7 @@ class MonitorsPart(Section):
     """
 
     act: bool = True
-    quiet_rounds: int = Field(ge=1, default=2)
+    quiet_rounds: int = Field(ge=1, default=3)
     rejudge_share: float = Field(ge=0, le=1, default=0.0)
     bounds: Mapping[str, float] = {}
     actions: Mapping[str, Action] = {}

@@ -135,12 +135,13 @@ def consistency_kept(rounds: Sequence[RoundFacts]) -> float | None:
 
 
 def reflections_kept(rounds: Sequence[RoundFacts]) -> float | None:
-    """Reflections per 1,000 tokens against the run's best round so far; 1 where accuracy rose by more than `FLAT`.
+    """Reflections per 1,000 tokens as a share of those of an earlier round from which accuracy has not risen.
 
-    A policy that has grown better may reflect less; one that has not is gaming.
+    The smallest such share; rounds since which accuracy rose by more than `FLAT` do not count. A policy that has grown
+    better may reflect less; one that has not is gaming.
 
-    Source: tp_grpo.md 6, F12. Differs: compared with the best round so far, the start at first, so that a second fall
-    is seen too.
+    Source: tp_grpo.md 6, F12. Differs: compared with every earlier round, the run's start among them, so that a second
+    fall is seen too.
 
     >>> def facts(index, rate, right): return RoundFacts(index, 8, reflections=rate, right=right)
     >>> reflections_kept([facts(0, 60.0, 0.2), facts(1, 15.0, 0.25)])
@@ -148,20 +149,18 @@ def reflections_kept(rounds: Sequence[RoundFacts]) -> float | None:
     >>> reflections_kept([facts(0, 60.0, 0.2), facts(1, 15.0, 0.45)])
     1.0
     """
-    found = _kept(rounds, lambda facts: facts.reflections, lambda facts: facts.right)
-    if found is None:
-        return None
-    kept, gain = found
-    return 1.0 if gain > FLAT else kept
+    found = _against_each(rounds, lambda facts: facts.reflections, lambda facts: facts.right)
+    return min((1.0 if gain > FLAT else kept for kept, gain in found), default=None)
 
 
 def catch_kept(rounds: Sequence[RoundFacts]) -> float | None:
-    """Catch rate of own errors against the run's best so far; accuracy gained beyond `FLAT` excuses as much of a fall.
+    """Catch rate of own errors as a share of an earlier round's, plus the accuracy gained since beyond `FLAT`.
 
-    Held-out where that was measured, else of the round's own rollouts. A better policy makes fewer errors, but has no
-    reason to catch fewer of those it makes: accuracy excuses a fall point for point only.
+    The smallest such sum over all earlier rounds. Held-out figures where there are any, else those of the round's own
+    rollouts. A better policy makes fewer errors, but has no reason to catch fewer of those that it makes: accuracy
+    excuses a fall point for point only.
 
-    Source: tp_grpo.md 6, F12; embedded_world.md 8.5 (the exhibit). Differs: bounds are ours.
+    Source: tp_grpo.md 6, F12; embedded_world.md 8.4 (the exhibit). Differs: as for the reflections; bounds are ours.
 
     >>> def facts(index, catch, accuracy): return RoundFacts(index, 8, accuracy=accuracy, held_out={"catch": catch})
     >>> catch_kept([facts(-1, 0.8, 0.2), facts(0, 0.4, 0.25)])
@@ -170,10 +169,12 @@ def catch_kept(rounds: Sequence[RoundFacts]) -> float | None:
     0.65
     """
     if named_share(rounds[-1].held_out, "catch") is not None:
-        found = _kept(rounds, lambda facts: _figure(facts, "catch", held_out=True), lambda facts: facts.accuracy)
+        found = _against_each(
+            rounds, lambda facts: _figure(facts, "catch", held_out=True), lambda facts: facts.accuracy
+        )
     else:
-        found = _kept(rounds, lambda facts: _figure(facts, "catch", held_out=False), lambda facts: facts.right)
-    return None if found is None else found[0] + max(0.0, found[1] - FLAT)
+        found = _against_each(rounds, lambda facts: _figure(facts, "catch", held_out=False), lambda facts: facts.right)
+    return min((kept + max(0.0, gain - FLAT) for kept, gain in found), default=None)
 
 
 def pass_lost(rounds: Sequence[RoundFacts]) -> float | None:
@@ -192,18 +193,13 @@ def pass_lost(rounds: Sequence[RoundFacts]) -> float | None:
     return (best.pass_at_k or 0.0) - (played[-1].pass_at_k or 0.0) if rose else 0.0
 
 
-def _kept(rounds: Sequence[RoundFacts], pick: Pick, accuracy: Pick) -> tuple[float, float] | None:
-    """The newest figure as a multiple of the best before it, and the accuracy gained since that best."""
+def _against_each(rounds: Sequence[RoundFacts], pick: Pick, accuracy: Pick) -> list[tuple[float, float]]:
+    """The newest figure as a share of each earlier round's, and the accuracy gained since; empty if unknown."""
     now, level = pick(rounds[-1]), accuracy(rounds[-1])
-    earlier = [
-        (value, then)
-        for facts in rounds[:-1]
-        if (value := pick(facts)) is not None and (then := accuracy(facts)) is not None
-    ]
-    if now is None or level is None or not earlier:
-        return None
-    best, then = max(earlier)
-    return (now / best, level - then) if best > 0 else None
+    if now is None or level is None:
+        return []
+    pairs = [(pick(facts), accuracy(facts)) for facts in rounds[:-1]]
+    return [(now / value, level - then) for value, then in pairs if value and then is not None]
 
 
 def _figure(facts: RoundFacts, name: str, *, held_out: bool) -> float | None:

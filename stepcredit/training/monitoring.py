@@ -74,7 +74,7 @@ class MonitorSettings:
     act: bool = True
     bounds: Mapping[str, float] = field(default_factory=dict[str, float])
     actions: Mapping[str, Action] = field(default_factory=dict[str, Action])
-    quiet_rounds: int = 2
+    quiet_rounds: int = 3
     rejudge_share: float = 0.05
     round_length: RoundLength | None = None
 
@@ -221,7 +221,7 @@ def monitored_weight(
     >>> fired = [Firing("catch_rate", 1, 2048, 0.76, 0.85, "outcome_only")]
     >>> monitored_weight(MonitorSettings(), (1.0, "process"), round_index=2, firings=fired)
     (0.0, 'monitor: catch_rate 0.76 (bound 0.85) in round 1; the schedule said process')
-    >>> monitored_weight(MonitorSettings(), (1.0, "process"), round_index=4, firings=fired)
+    >>> monitored_weight(MonitorSettings(), (1.0, "process"), round_index=5, firings=fired)
     (1.0, 'process')
     """
     first = round_index - settings.quiet_rounds

@@ -31,7 +31,7 @@ from stepcredit.training.sample import sample_round
 from stepcredit.training.schedule import Signs, process_weight
 from stepcredit.training.train import BAD_BATCH, Going, Trained, train_round
 
-__all__ = ["RoundRow", "Watcher", "checkpoint_name", "recorded_firings", "run_rounds"]
+__all__ = ["RoundRow", "Watcher", "checkpoint_name", "recorded_firings", "run_rounds", "unknown_monitors"]
 
 
 @final
@@ -132,6 +132,12 @@ def checkpoint_name(index: int) -> str:
 def recorded_firings(folder: RunFolder) -> tuple[Firing, ...]:
     """Everything that the monitors of a run have fired so far, round by round."""
     return tuple(History.of(folder.ledger).firings)
+
+
+def unknown_monitors(folder: RunFolder) -> tuple[str, ...]:
+    """Monitors of the rounds whose inputs were absent in every round so far, by name."""
+    told = [set(row["unknown"]) for row in folder.metrics() if row.get("kind") == "monitors"]
+    return tuple(sorted(set[str]().union(*told[:1]).intersection(*told)))
 
 
 async def _first_round(parts: Parts, folder: RunFolder) -> Round:
