@@ -63,7 +63,8 @@ def recipe_of(task: str, checkpoint: int, *, rounds: int = SETTINGS["report"]["r
     changes = [f"{key}={json.dumps(value)}" for key, value in part.items() if key not in NO_OVERRIDE]
     seeds = (f"world.task_seed={checkpoint}", f"pretrain.seed={checkpoint}", f"rounds.rounds={rounds}")
     arms = {name: ArmPart(**arm) for name, arm in SETTINGS["arms"].items()}
-    return load_demo(RECIPE, overrides=(*seeds, "measure.pass_problems=64", *changes)).model_copy(update={"arms": arms})
+    fixed = ("measure.pass_problems=64", "monitors.act=false")  # a firing must not change what is compared
+    return load_demo(RECIPE, overrides=(*seeds, *fixed, *changes)).model_copy(update={"arms": arms})
 
 
 def place_of(cache: Path, task: str, checkpoint: int) -> Path:
