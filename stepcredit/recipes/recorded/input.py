@@ -1,6 +1,6 @@
 """The file of recorded solutions, read as a stream: once to check and group it, then as often as it is walked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -39,6 +39,10 @@ class RecordedInput:
     def items(self) -> Iterator[tuple[int, RecordedResponse]]:
         """Solutions with their places, from 0, as the file is read again."""
         return enumerate(stream_responses(self.file, skipped=[] if self.skip_bad else None))
+
+    def turn(self, turns: Mapping[int, str], turn: str) -> Iterator[tuple[int, RecordedResponse]]:
+        """Solutions whose turn it is; `turns` names it by place, all others are tried `beside` one another."""
+        return (placed for placed in self.items() if turns.get(placed[0], "beside") == turn)
 
 
 def read_input(file: Path, *, group_by: GroupBy, skip_bad: bool) -> RecordedInput:

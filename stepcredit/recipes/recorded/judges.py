@@ -124,19 +124,28 @@ class SameModel:
             ChangedModelError: if the model's weights are others than when the run began.
             JudgeError: if the judge failed.
         """
+        try:
+            await self.meet()
+        except EngineError as error:
+            raise JudgeError(f"the judge's model could not be looked at: {error}", item=steps.rollout.id) from error
+        return await self._judge.judge(steps)
+
+    async def meet(self) -> None:
+        """Meet the model before the first judgement.
+
+        Raises:
+            ChangedModelError: as `judge`.
+            EngineError: if it does not answer.
+        """
         async with self._lock:
             if not self._known:
                 await self._recognise()
                 self._known = True
-        return await self._judge.judge(steps)
 
     async def _recognise(self) -> None:
         from stepcredit.engines.server.client import same_weights  # noqa: PLC0415 -- loads the HTTP client
 
-        try:
-            now = await self._identity()
-        except EngineError as error:
-            raise JudgeError(f"the judge's model could not be looked at: {error}") from error
+        now = await self._identity()
         kept = self._ledger.get(MODEL, self.fingerprint)
         if now is None:
             return

@@ -1,7 +1,7 @@
 """Limits of a walk: solutions that sessions died on are left out; too many unknown verdicts end the walk."""
 
 from collections import Counter
-from typing import final
+from typing import Literal, final
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import PartialError
@@ -12,6 +12,11 @@ from stepcredit.store.run_folder import RunFolder
 DEATHS, QUARANTINE = "death", "quarantine"
 """Stages of the ledger: each death or failure of a solution; each solution that is left out, with the reason."""
 
+Kind = Literal["beside", "alone", "failed"]
+"""The process died of it or of another, or of it; or the judge failed on it."""
+
+Turn = Literal["first", "beside", "last"]
+
 _DIED = "the process died while it was worked on"
 
 
@@ -19,29 +24,29 @@ _DIED = "the process died while it was worked on"
 class Quarantine:
     """Leaves out solutions that broke the judge or the process so many times, over all sessions of a run.
 
-    A session that dies names all solutions that it had under way. Those it may have died of are tried as usual the
-    next time; one that was under way at every death but one of the limit is tried alone, so that in the end only one
-    that is really at fault is left out. A failure of the judge counts only in sessions in which it answered for
-    another solution: a server that is gone is no solution's fault.
+    A session that dies names all solutions that it had under way. One of them may be at fault, so each is tried with
+    no other beside it from then on, after all others; one that a session died on alone comes first in the next, so
+    that it is blamed again only if it is at fault, and not because somebody kills sessions at random. A failure of
+    the judge counts only in sessions in which it answered for another solution: a server that is gone is no
+    solution's fault.
 
     Args:
         folder: of the run; holds what was under way when the last session died.
-        limit: deaths and failures after which a solution is left out, 0 for never.
+        limit: deaths and failures after which a solution is left out, 0 for never; deaths beside others count once.
 
     Source: reliability.md B3 (poison item). Differs: none.
     """
 
     def __init__(self, folder: RunFolder, *, limit: int) -> None:
         self._folder, self._limit = folder, limit
-        self._died: Counter[str] = Counter()
-        self._failed: Counter[str] = Counter()
+        self._deaths: dict[Kind, Counter[str]] = {"beside": Counter(), "alone": Counter(), "failed": Counter()}
         self._reasons: dict[str, str] = {}
         self._now: dict[str, str] = {}
         self._answered = False
         for _, payload in folder.ledger.items(DEATHS):
             self._count(payload["item"], payload["kind"], payload["reason"])
         for name in folder.died_with:
-            self._record(name, "died", _DIED)
+            self._record(name, "alone" if len(folder.died_with) == 1 else "beside", _DIED)
         folder.ledger.flush()
 
     def begin(self, slot: int, item: str) -> None:
@@ -55,21 +60,24 @@ class Quarantine:
     def reason(self, item: str) -> str:
         """Why a solution is left out, empty if it is not."""
         name = digest(item)
-        deaths = self._died[name] + self._failed[name]
+        deaths = min(self._deaths["beside"][name], 1) + self._deaths["alone"][name] + self._deaths["failed"][name]
         if not self._limit or deaths < self._limit:
             return ""
         reason = f"quarantined after {deaths} deaths or failures: {self._reasons[name]}"
         self._folder.ledger.put(QUARANTINE, item, {"reason": reason, "deaths": deaths})
         return reason
 
-    def alone(self, item: str) -> bool:
-        """True for a solution that is to be tried with no other beside it."""
-        return self._limit > 1 and self._died[digest(item)] >= self._limit - 1 and not self.reason(item)
+    def turn(self, item: str) -> Turn:
+        """When a solution is to be tried: alone before all others, beside others, or alone after them."""
+        name = digest(item)
+        if not self._limit:
+            return "beside"
+        return "first" if self._deaths["alone"][name] else "last" if self._deaths["beside"][name] else "beside"
 
     @property
-    def any_alone(self) -> bool:
-        """True if there may be such a solution."""
-        return self._limit > 1 and any(count >= self._limit - 1 for count in self._died.values())
+    def any_suspect(self) -> bool:
+        """True if a solution may have to be tried alone."""
+        return bool(self._limit and (self._deaths["alone"] or self._deaths["beside"]))
 
     def heard(self, found: Walked) -> None:
         """A solution was walked."""
@@ -89,13 +97,13 @@ class Quarantine:
         self._folder.ledger.flush()
         return over
 
-    def _record(self, name: str, kind: str, reason: str) -> None:
+    def _record(self, name: str, kind: Kind, reason: str) -> None:
         self._count(name, kind, reason)
-        key = f"{name}/{kind}/{self._died[name] if kind == 'died' else self._failed[name]}"
+        key = f"{name}/{kind}/{self._deaths[kind][name]}"
         self._folder.ledger.put(DEATHS, key, {"item": name, "kind": kind, "reason": reason})
 
-    def _count(self, name: str, kind: str, reason: str) -> None:
-        (self._died if kind == "died" else self._failed)[name] += 1
+    def _count(self, name: str, kind: Kind, reason: str) -> None:
+        self._deaths[kind][name] += 1
         self._reasons[name] = reason
 
 

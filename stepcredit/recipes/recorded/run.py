@@ -12,12 +12,12 @@ from stepcredit.core.records import Judgement
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.cache import CachedJudge
-from stepcredit.recipes.blocking import wait_for
+from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
 from stepcredit.recipes.recorded.credit import Credited, credit_all
 from stepcredit.recipes.recorded.input import read_input
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, SameModel, checker_of, opened_judge
-from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
+from stepcredit.recipes.recorded.limits import Quarantine, Turn, UnknownGuard
 from stepcredit.recipes.recorded.plan import Plan, facts_of, manifest_of, splitter_of
 from stepcredit.recipes.recorded.results import (
     WalkResult,
@@ -117,10 +117,11 @@ def run_recorded(
             splitter=splitter_of(recipe.steps),
             rule=rule_settings(settings.credit, recipe.credit) if settings.reaches("credit") else None,
         )
-        return wait_for(lambda: _walk(plan, screen, drain))
+        turns = Turns()
+        return wait_for(lambda: _walk(plan, screen, drain, turns), turns)
 
 
-async def _walk(plan: Plan, screen: Progress, drain: Drain) -> RecordedResult:
+async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> RecordedResult:
     settings = plan.settings
     checker, pool = checker_of(plan.recipe.checker)
     try:
@@ -135,7 +136,7 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain) -> RecordedResult:
             drain.then(calls.drain)
             manifest = manifest_of(plan, checker=checker, judge=judge)
             with RunFolder.create_or_open(settings.out, manifest) as folder, session(folder) as note:
-                running = _Running(plan, folder, note, screen, drain, checker, judge, calls)
+                running = _Running(plan, folder, note, screen, drain, turns, checker, judge, calls)
                 return await running.walk()
     finally:
         if pool is not None:
@@ -152,6 +153,7 @@ class _Running:
     note: Session
     screen: Progress
     drain: Drain
+    turns: Turns
     checker: MathChecker
     judge: Judge
     calls: CallLog
@@ -214,18 +216,16 @@ class _Running:
             quarantine.heard(item)
             guard.heard(item)
 
-        asked = self.judge
-        if settings.judge == "critic":
-            asked = CachedJudge(SameModel(asked, self.calls.identity, self.folder.ledger), self.folder.cache)
-        parts = plan.parts(self.checker, asked, self.folder.ledger, watch=quarantine)
         try:
-            alone: set[int] = set()
-            if quarantine.any_alone:
-                alone = {place for place, item in plan.input.items() if quarantine.alone(item.id)}
-                suspects = (placed for placed in plan.input.items() if placed[0] in alone)
-                await self._each(parts, suspects, take, in_flight=1)
-            rest = (placed for placed in plan.input.items() if placed[0] not in alone)
-            await self._each(parts, rest, take)
+            parts = plan.parts(self.checker, await self._asked(quarantine), self.folder.ledger, watch=quarantine)
+            self.turns.tell = self.folder.under_way.idle
+            order: dict[int, Turn] = {}
+            if quarantine.any_suspect:
+                order = {place: quarantine.turn(item.id) for place, item in plan.input.items()}
+                await self._each(parts, plan.input.turn(order, "first"), take, in_flight=1)
+            await self._each(parts, plan.input.turn(order, "beside"), take)
+            if order:
+                await self._each(parts, plan.input.turn(order, "last"), take, in_flight=1)
         except (BudgetError, DrainedError, PartialError):
             self._cover(tally, ended=False)
             raise
@@ -233,6 +233,15 @@ class _Running:
             self._end(task, quarantine, guard)
         self._cover(tally, ended=True)
         return tally, kept
+
+    async def _asked(self, quarantine: Quarantine) -> Judge:
+        """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
+        if self.plan.settings.judge != "critic":
+            return self.judge
+        same = SameModel(self.judge, self.calls.identity, self.folder.ledger)
+        if quarantine.any_suspect and self.plan.settings.reaches("judge"):
+            await same.meet()
+        return CachedJudge(same, self.folder.cache)
 
     async def _each(
         self, parts: WalkParts, items: Iterator[Any], take: Callable[[int, Walked], None], **more: int

@@ -1,0 +1,6 @@
+"""The fault tests use the cases of the recipes' tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "recipes"))
