@@ -119,6 +119,7 @@ def line_of(run: Run, result: ArmResult) -> dict[str, Any]:
         "final_accuracy": sum(result.final_right) / len(result.final_right),
         "pass_at_8": sum(result.pass_at_8) / len(result.pass_at_8),
         "judge_tokens": result.judge_tokens,
+        "fired": sorted({firing.monitor for firing in result.firings}),
         "cpu_seconds": round(result.cpu_seconds, 1),
     }
 
