@@ -14,13 +14,15 @@ from typing import Any, Literal, final
 from stepcredit.core.errors import UsageError
 from stepcredit.core.records import Credit, Outcome
 from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
-from stepcredit.recipes.crew import Crew, Heard, Teller
+from stepcredit.recipes.crew import Crew, Heard, Teller, asked_to_stop
 from stepcredit.recipes.demo_results import closing_sentence, curve_plots, method_figures, result_table, summary
 from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
+from stepcredit.recipes.draining import draining
 from stepcredit.recipes.judge_figures import Figures, judge_table, measure_judges
 from stepcredit.recipes.monitor_results import monitor_fact, monitor_summary, monitor_tables
 from stepcredit.recipes.pretraining import GateFigures, Pretrained, pretrain_to_gate
 from stepcredit.recipes.report_run import save_report
+from stepcredit.recipes.session import session
 from stepcredit.recipes.teaching import TeachingRecord, teach_generative, teach_taught
 from stepcredit.report.build import rollout_view
 from stepcredit.report.progress import Progress, SilentProgress
@@ -28,7 +30,7 @@ from stepcredit.report.views import ReportData, RolloutView, TableView
 from stepcredit.store.codec import decode
 from stepcredit.store.files import FileWriter
 from stepcredit.store.ledger import Ledger
-from stepcredit.store.run_folder import RunFolder, read_json
+from stepcredit.store.run_folder import LEDGER, RunFolder, read_json
 from stepcredit.training.rounds import RoundRow
 
 Preset = Literal["quick", "full"]
@@ -103,6 +105,7 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
 
     Raises:
         PartialError: if fine-tuning missed its gate.
+        DrainedError: if it was interrupted once and has saved what was under way; the same call goes on.
         UsageError: for a recipe that cannot be read, or a folder of another run.
 
     Source: embedded_world.md 8.6; tp_grpo.md 1.8. Differs: off-policy rounds in place of on-policy iterations.
@@ -110,9 +113,14 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
     screen = progress or SilentProgress()
     recipe = load_demo(settings.recipe, overrides=settings.overrides)
     arms = _chosen_arms(recipe, settings)
-    with RunFolder.create_or_open(settings.out, _manifest(recipe, settings)) as folder:
+    with (
+        draining(screen.say) as drain,
+        RunFolder.create_or_open(settings.out, _manifest(recipe, settings)) as folder,
+        session(folder),
+    ):
         checkpoint = settings.out / "checkpoints" / "policy"
-        pretrained, teaching, results = _walk(recipe, checkpoint, settings, screen=screen, arms=arms)
+        with Crew(settings.workers or os.cpu_count() or 1, screen, drain) as crew:
+            pretrained, teaching, results = _walk(recipe, checkpoint, settings, crew=crew, screen=screen, arms=arms)
         judges = _measured(recipe, checkpoint, _credits(settings, arms, rounds=_ends(recipe)), arms=arms)
         figures = [method_figures(recipe, name, results=results[name], teaching=teaching) for name in arms]
         base = results[arms[0]][0].rows[0].accuracy or 0.0
@@ -148,29 +156,28 @@ def _chosen_arms(recipe: DemoRecipe, settings: DemoSettings) -> list[str]:
 
 
 def _walk(
-    recipe: DemoRecipe, checkpoint: Path, settings: DemoSettings, *, screen: Progress, arms: Sequence[str]
+    recipe: DemoRecipe, checkpoint: Path, settings: DemoSettings, *, crew: Crew, screen: Progress, arms: Sequence[str]
 ) -> tuple[Pretrained, dict[str, TeachingRecord], dict[str, list[ArmResult]]]:
     """Everything that computes: each job starts as soon as what it needs is there."""
     needed = [name for name in JUDGE_TEACHERS if any(recipe.arms[arm].judge == name for arm in arms)]
-    with Crew(settings.workers or os.cpu_count() or 1, screen) as crew:
-        policy = crew.submit(_pretrain_job, recipe, checkpoint, crew.teller)
-        taught: dict[str, Future[TeachingRecord]] = {}
-        if "generative" in needed:  # it learns from demonstrations alone
-            taught["generative"] = crew.submit(_teach_job, "generative", recipe, checkpoint, crew.teller)
-        pretrained = policy.result()
-        screen.say(f"gate passed: {_gate(pretrained.figures)} (accuracy at {recipe.gate.divisions} divisions)")
-        if "taught" in needed:  # it learns from the policy's own steps
-            taught["taught"] = crew.submit(_teach_job, "taught", recipe, checkpoint, crew.teller)
-        runs: dict[str, list[Future[ArmResult]]] = {}
-        for name in sorted(arms, key=lambda arm: ["generative", "taught"].index(recipe.arms[arm].judge) + 1
-                           if recipe.arms[arm].judge in taught else 0):  # fmt: skip
-            if recipe.arms[name].judge in taught:
-                taught[recipe.arms[name].judge].result()
-            jobs = [ArmJob(recipe, name, seed, checkpoint, arm_folder(settings, name, seed))
-                    for seed in settings.seed_list]  # fmt: skip
-            runs[name] = [crew.submit(_arm_job, job, len(settings.seed_list) > 1, crew.teller) for job in jobs]
-        results = {name: [run.result() for run in runs[name]] for name in arms}
-        return pretrained, {name: record.result() for name, record in taught.items()}, results
+    policy = crew.submit(_pretrain_job, recipe, checkpoint, crew.teller)
+    taught: dict[str, Future[TeachingRecord]] = {}
+    if "generative" in needed:  # it learns from demonstrations alone
+        taught["generative"] = crew.submit(_teach_job, "generative", recipe, checkpoint, crew.teller)
+    pretrained = crew.result(policy)
+    screen.say(f"gate passed: {_gate(pretrained.figures)} (accuracy at {recipe.gate.divisions} divisions)")
+    if "taught" in needed:  # it learns from the policy's own steps
+        taught["taught"] = crew.submit(_teach_job, "taught", recipe, checkpoint, crew.teller)
+    runs: dict[str, list[Future[ArmResult]]] = {}
+    for name in sorted(arms, key=lambda arm: ["generative", "taught"].index(recipe.arms[arm].judge) + 1
+                       if recipe.arms[arm].judge in taught else 0):  # fmt: skip
+        if recipe.arms[name].judge in taught:
+            crew.result(taught[recipe.arms[name].judge])
+        jobs = [ArmJob(recipe, name, seed, checkpoint, arm_folder(settings, name, seed))
+                for seed in settings.seed_list]  # fmt: skip
+        runs[name] = [crew.submit(_arm_job, job, len(settings.seed_list) > 1, crew.teller) for job in jobs]
+    results = {name: [crew.result(run) for run in runs[name]] for name in arms}
+    return pretrained, {name: crew.result(record) for name, record in taught.items()}, results
 
 
 def _pretrain_job(recipe: DemoRecipe, checkpoint: Path, teller: Teller) -> Pretrained:
@@ -212,7 +219,7 @@ def _arm_job(job: ArmJob, named: bool, teller: Teller) -> ArmResult:  # noqa: FB
         accuracy = "" if row.accuracy is None else f"accuracy {row.accuracy:.3f}"
         teller.put(Heard(title, 0 if row.index < 0 else 1, total, "rounds", accuracy, row.index + 1 == total))
 
-    return run_arm(job, told)
+    return run_arm(job, told, stop=asked_to_stop)
 
 
 def arm_folder(settings: DemoSettings, name: str, seed: int) -> Path:
@@ -230,7 +237,7 @@ def _credits(
     """(arm, round, credit) of the solutions kept for the report, first seed."""
     found: list[tuple[str, int, Credit]] = []
     for name in arms:
-        ledger = Ledger(arm_folder(settings, name, settings.seed_list[0]) / "ledger.sqlite")
+        ledger = Ledger(arm_folder(settings, name, settings.seed_list[0]) / LEDGER, journal=None)
         try:
             for key, payload in ledger.items("shown"):
                 index = int(key.partition("/")[0])
