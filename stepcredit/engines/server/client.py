@@ -341,7 +341,7 @@ class ServerClient:
         if self._scored_by is None:
             return None
         body, read = self._scoring(_CANARY_IDS, first=1, can=self._scored_by)
-        return await self._transport.ask("completions", body, read=read)
+        return await self._transport.ask("completions", body, read=read, first=True)
 
     async def _way_to_score(self) -> Capabilities | None:
         for way in ("prompt_logprobs", "echo"):

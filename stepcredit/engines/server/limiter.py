@@ -31,9 +31,13 @@ class Limiter:
         return self._limit
 
     @asynccontextmanager
-    async def slot(self) -> AsyncGenerator[float]:
-        """Hold one of the places; gives the time it was got, for `slow_down`."""
-        await self._take()
+    async def slot(self, *, first: bool = False) -> AsyncGenerator[float]:
+        """Hold one of the places; gives the time it was got, for `slow_down`.
+
+        Args:
+            first: go before those that wait already.
+        """
+        await self._take(first=first)
         try:
             yield time.monotonic()
         finally:
@@ -51,12 +55,15 @@ class Limiter:
         self._limit = min(float(self._most), self._limit + 1.0 / self._limit)
         self._wake()
 
-    async def _take(self) -> None:
+    async def _take(self, *, first: bool) -> None:
         if not self._waiting and self._running < int(self._limit):
             self._running += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        if first:
+            self._waiting.appendleft(place)
+        else:
+            self._waiting.append(place)
         try:
             await place
         except asyncio.CancelledError:

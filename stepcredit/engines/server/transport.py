@@ -85,13 +85,16 @@ class Transport:
         """Close the connections."""
         await self._wire.close()
 
-    async def ask(self, route: str, body: dict[str, Any] | None, *, read: Callable[[Body], T]) -> T:
+    async def ask(
+        self, route: str, body: dict[str, Any] | None, *, read: Callable[[Body], T], first: bool = False
+    ) -> T:
         """One call.
 
         Args:
             route: path after `/v1/`.
             body: JSON body, `None` for a GET.
             read: makes the answer from a body; raises GarbageError for one that is no answer.
+            first: go before requests that wait for a place.
 
         Raises:
             EngineError: if no good answer came within tries and deadline, or `read` raised it.
@@ -101,7 +104,8 @@ class Transport:
         call = call_id(route, body)
         spent, garbage, number = 0.0, 0, 0
         while True:
-            result = await self._try(route, body, read=read, number=number, left_s=self._settings.deadline_s - spent)
+            left_s = self._settings.deadline_s - spent
+            result = await self._try(route, body, read=read, number=number, left_s=left_s, first=first)
             if isinstance(result, _Good):
                 return result.value
             number += 1
@@ -149,9 +153,16 @@ class Transport:
             number += 1
 
     async def _try(
-        self, route: str, body: dict[str, Any] | None, *, read: Callable[[Body], T], number: int, left_s: float
+        self,
+        route: str,
+        body: dict[str, Any] | None,
+        *,
+        read: Callable[[Body], T],
+        number: int,
+        left_s: float,
+        first: bool,
     ) -> "_Good[T] | _Bad":
-        async with self._limiter.slot() as begun:
+        async with self._limiter.slot(first=first) as begun:
             self._budget.admit()
             status: int | None = None
             usage = Usage(None, None)

@@ -214,7 +214,11 @@ class _Running:
                 kept[place] = item
             task.advance(unknown=bool(item.unknown_reason))
             quarantine.heard(item)
-            guard.heard(item)
+            try:
+                guard.heard(item)
+            except PartialError:
+                self.calls.drain()
+                raise
 
         try:
             parts = plan.parts(self.checker, await self._asked(quarantine), self.folder.ledger, watch=quarantine)
