@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import final
 
-from stepcredit.core.errors import BudgetError, DrainedError, EngineError, UsageError
+from stepcredit.core.errors import BudgetError, DrainedError, UsageError
 
 
 @final
@@ -84,15 +84,13 @@ class Budget:
         """Count the tokens of one answer; returns its price, `None` if it is not known.
 
         Raises:
-            EngineError: if there is a cost limit and the server does not tell the tokens.
+            UsageError: if there is a cost limit and the server does not tell the tokens.
         """
         if self._prices is None:
             return None
         if input_tokens is None or output_tokens is None:
             if self._max_cost is not None:
-                raise EngineError(
-                    "the server does not tell token counts, so --max-cost cannot be held; use --max-calls"
-                )
+                raise UsageError("the server does not tell token counts, so --max-cost cannot be held; use --max-calls")
             return None
         cost = self._prices.cost(input_tokens, output_tokens)
         self.cost += cost

@@ -250,7 +250,7 @@ async def test_a_cost_limit_needs_token_counts():
     with ScriptedServer(faults=[None, Fault("body", body=body)]) as server:
         budget = Budget(max_cost=1.0, prices=Prices(1.0, 1.0))
         async with ServerClient(settings(server), budget=budget) as client:
-            with pytest.raises(EngineError, match="does not tell token counts"):
+            with pytest.raises(UsageError, match="does not tell token counts"):
                 await client.complete(HI, max_tokens=9, temperature=0.0, seed=0)
 
 

@@ -1,0 +1,70 @@
+"""The command line as a real process, for faults that come from outside: signals, a full disk, a second writer."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from killing import FAULTS
+
+ROOT = FAULTS.parents[1]
+MAIN = "from stepcredit.cli import main; main()"
+WITHIN_S = 60.0
+
+
+def started(*words: object, at: Path) -> "subprocess.Popen[str]":
+    """`stepcredit WORDS` in a process group of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *map(str, words)],
+        cwd=at,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@contextmanager
+def running(*words: object, at: Path) -> Generator["subprocess.Popen[str]"]:
+    """The same, ended with the block however that ends."""
+    process = started(*words, at=at)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def end_of(process: "subprocess.Popen[str]") -> tuple[int, list[str], str]:
+    """Exit code, lines of standard error, standard output."""
+    out, err = process.communicate(timeout=WITHIN_S)
+    return process.returncode, err.splitlines(), out
+
+
+def ran(*words: object, at: Path) -> tuple[int, list[str], str]:
+    """Run to the end."""
+    with running(*words, at=at) as process:
+        return end_of(process)
+
+
+def words_of(command: str) -> list[str]:
+    """Words after `stepcredit` of a printed command."""
+    words = shlex.split(command)
+    assert words[0] == "stepcredit"
+    return words[1:]
+
+
+def until(condition: object, *, within_s: float = WITHIN_S) -> None:
+    """Wait until a function says yes."""
+    end = time.monotonic() + within_s
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
