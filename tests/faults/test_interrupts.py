@@ -181,7 +181,7 @@ def test_a_server_that_tells_no_tokens_and_a_limit_on_cost_do_not_go_together(
     prices = ("--set", "server.input_price=1", "--set", "server.output_price=2", "--max-cost", "9")
     with ScriptedServer(faults=silent) as server:
         assert call("judge", file, *CRITIC, *prices, "--server", server.url, "--out", tmp_path / "run") == 2
-        assert chats(server) <= 4
+        assert chats(server) <= 8  # those under way
     assert "does not tell token counts, so --max-cost cannot be held; use --max-calls" in capsys.readouterr().err
     with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
         assert ledger.count("judgement") == 0
