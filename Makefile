@@ -10,7 +10,7 @@ WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs test-servers doors wheel clean
+.PHONY: help setup demo test faults check bench docs test-servers doors wheel clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ demo: $(STAMP) ## train with TP-GRPO and with GRPO, compare them, write runs/dem
 
 test: $(STAMP) ## all tests that need no server, GPU or second environment, and the doctests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+faults: $(STAMP) ## the long form of tests/faults: fifty kill -9 in each stage, 2,000 calls to a failing server
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow tests/faults -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts, rules of the house
 	$(BIN)/ruff check .
