@@ -205,3 +205,71 @@ def test_status_names_the_process_that_runs_and_one_that_died(file: Path, tmp_pa
     assert found.state == "crashed"
     assert f"pid {process.pid} on host" in found.next_step
     assert found.command.startswith("stepcredit judge x.jsonl --judge critic")
+
+
+NAMES = ("whole", "run")
+SMALL = (
+    "gate.accuracy=0",
+    "gate.forward_facts=0",
+    "gate.caught=0",
+    "gate.problems=16",
+    "pretrain.updates=12",
+    "rounds.rounds=14",
+    "rounds.problems=8",
+    "measure.problems=16",
+    "measure.final_problems=16",
+    "measure.pass_problems=8",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.learning
+def test_a_training_run_drains_goes_on_and_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
+    """Ctrl-C as a terminal sends it: to the command and its workers. Then a kill -9, then to the end."""
+    words = [word for change in SMALL for word in ("--set", change)]
+    code, said, _ = ran("train", "--arm", "grpo", *words, "--out", "whole", at=tmp_path)
+    assert code == 0, said
+    rounds = tmp_path / "run" / "arms" / "grpo-seed0" / "metrics.jsonl"
+
+    def lines() -> int:
+        return rounds.read_bytes().count(b"\n") if rounds.exists() else 0
+
+    with running("train", "--arm", "grpo", *words, "--out", "run", at=tmp_path) as process:
+        until(lambda: lines() > 6)
+        os.killpg(process.pid, signal.SIGINT)
+        began = time.monotonic()
+        code, said, _ = end_of(process)
+    assert code == 130, said
+    assert time.monotonic() - began < 12
+    found = run_status(tmp_path / "run")
+    assert found.state == "interrupted"
+    assert said[-1] == f"go on with: {found.command}"
+    before = lines()
+    with running(*words_of(found.command), at=tmp_path) as process:
+        until(lambda: lines() > before + 6)
+        process.kill()
+        process.wait()
+        until(lambda: not group_lives(process.pid))  # the workers end with it
+    assert run_status(tmp_path / "run").state == "crashed"
+    code, said, _ = ran(*words_of(run_status(tmp_path / "run").command), at=tmp_path)
+    assert code == 0, said
+    one, two = (read_json(tmp_path / name, "summary.json")["methods"]["grpo"] for name in NAMES)
+    assert one["accuracy"] == two["accuracy"]
+    final = [learnt(tmp_path / name / "arms" / "grpo-seed0" / "checkpoints" / "learner-0014.bin") for name in NAMES]
+    assert final[0] == final[1]
+
+
+def learnt(checkpoint: Path) -> dict[str, bytes]:
+    """Weights bit for bit; the state of torch's own draws is that of the worker, which did other jobs before."""
+    from stepcredit.engines.learner.state import unpack_state
+
+    data = checkpoint.read_bytes().split(b"\n", 2)[2]
+    return {name: weight.numpy().tobytes() for name, weight in unpack_state(data)["weights"].items()}
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
