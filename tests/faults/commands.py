@@ -13,7 +13,10 @@ from pathlib import Path
 from killing import FAULTS
 
 ROOT = FAULTS.parents[1]
-MAIN = "from stepcredit.cli import main; main()"
+# A shell lets its background jobs ignore SIGINT, and we leave ignored what we find ignored: begin as usual.
+MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from stepcredit.cli import main; main()"
+)
 WITHIN_S = 240.0
 
 
@@ -28,13 +31,7 @@ def started(*words: object, at: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_hears_ctrl_c,
     )
-
-
-def _hears_ctrl_c() -> None:
-    """A shell lets its background jobs ignore SIGINT, and we leave ignored what we find ignored: begin as usual."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
