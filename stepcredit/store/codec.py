@@ -125,19 +125,34 @@ def record_id(record: object) -> str:
 
 
 class _Encoder:
-    """One document; `seen` maps the identity of a record to its number, in order of first mention."""
+    """One document; `seen` maps a record to its number, in order of first mention.
+
+    Records are told apart by identity, verdicts by what they say: whether a judge handed out one verdict for many
+    steps or many equal ones (as it does when its answers come from the cache) must not show in the bytes.
+    """
 
     def __init__(self, *, nested: bool) -> None:
         self._nested = nested
-        self._seen: dict[int, int] = {}
+        self._seen: dict[int | bytes, int] = {}
 
     def record(self, record: Any) -> dict[str, Any]:
         self._seen[id(record)] = len(self._seen)
+        return self._fields(record)
+
+    def _fields(self, record: Any) -> dict[str, Any]:
         found: dict[str, Any] = {"$": type(record).__name__}
         for field in fields(record):
             value = getattr(record, field.name)
             if not _is_default(field, value):
                 found[field.name] = self._value(value)
+        return found
+
+    def _verdict(self, verdict: records.Verdict) -> dict[str, Any]:
+        found = self._fields(verdict)
+        said = orjson.dumps(found)
+        if said in self._seen:
+            return {"$": "same", "as": self._seen[said]}
+        self._seen[said] = len(self._seen)
         return found
 
     def _value(self, value: Any) -> Any:
@@ -153,6 +168,8 @@ class _Encoder:
             return encode_array(value)
         if isinstance(value, tuple | list):
             return [self._value(item) for item in cast("tuple[Any, ...]", value)]
+        if isinstance(value, records.Verdict):
+            return self._verdict(value)
         if id(value) in self._seen:
             return {"$": "same", "as": self._seen[id(value)]}
         if not self._nested and isinstance(value, _REFERRED):

@@ -1,7 +1,7 @@
 """The codec: every record comes back equal in every field and digest."""
 
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
@@ -152,6 +152,21 @@ def test_references_are_resolved():
 )
 def test_any_verdict_comes_back(verdict: Verdict):
     same(verdict, load(dump(verdict)))
+
+
+def test_equal_verdicts_are_written_alike_whether_they_are_one_object_or_many():
+    """A judge whose answers come back from the cache makes its verdicts anew."""
+    judgement = chain().judgement
+    assert judgement is not None
+
+    def written(*verdicts: Verdict) -> bytes:
+        return dump(replace(judgement, verdicts=verdicts))
+
+    one = Verdict(score=0.0, reason="after the first error")
+    assert written(one, one) == written(one, replace(one))
+    assert b'"same"' in written(one, replace(one))
+    assert written(one, one) != written(one, replace(one, score=-0.0))
+    same(load(written(one, replace(one))), load(written(one, one)))
 
 
 def test_what_cannot_be_read_is_said():
