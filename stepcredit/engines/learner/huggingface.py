@@ -8,6 +8,7 @@ lengths). In any other call, generation included, it is transformers' own `sdpa`
 import inspect
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import groupby, pairwise
@@ -150,7 +151,9 @@ def _autocast(part: Tensor) -> Tensor:
     return part.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else part
 
 
+@cache
 def _has_varlen() -> bool:
+    """Whether PyTorch has the kernel with grouped heads; asked at every layer, hence cached."""
     if find_spec("torch.nn.attention.varlen") is None:
         return False
     kernel = import_module("torch.nn.attention.varlen").varlen_attn
