@@ -1,10 +1,11 @@
 """The facade: `stepcredit.judge(...)`, one synchronous call for scripts and notebooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
+from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Judgement, OutcomeStatus
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
@@ -16,6 +17,9 @@ from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, chec
 from stepcredit.recipes.recorded.walk import Walked, WalkParts, walk
 from stepcredit.report.progress import SilentTask
 from stepcredit.tasks.jsonl import RecordedResponse, read_responses, responses_of
+
+_NAME = "solutions"
+_OF_A_JUDGE = ("fingerprint", "scale", "judge")
 
 Solutions = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """A JSONL file by path, one solution, or several: mappings with the keys of a file's lines."""
@@ -98,19 +102,46 @@ def judge(
     >>> solution.outcome, [step.label for step in solution.steps]
     ('right', ['correct', 'correct'])
     """
-    recipe = load_recorded(tuple(overrides))
+    recipe = load_recorded(_texts(overrides))
     source, recorded = _read(solutions)
     if isinstance(judge, str):
         check_judge(judge, server)
+    elif not all(hasattr(judge, name) for name in _OF_A_JUDGE):
+        wanted = f"`markers`, `critic`, or an object with {', '.join(_OF_A_JUDGE)} (core.protocols.Judge)"
+        raise UsageError(f"judge must be {wanted}, got {_kind(judge)}")
     walked = wait_for(lambda: _walk(recorded, source, judge=judge, recipe=recipe, server=server, model=model))
     return tuple(_shown(item) for item in walked)
 
 
-def _read(solutions: Solutions) -> tuple[str, tuple[RecordedResponse, ...]]:
+def _read(solutions: object) -> tuple[str, tuple[RecordedResponse, ...]]:
     if isinstance(solutions, str | Path):
         return str(solutions), read_responses(Path(solutions))
-    rows = [solutions] if isinstance(solutions, Mapping) else list(solutions)
-    return "solutions", responses_of(rows, "solutions")
+    if not isinstance(solutions, Iterable):
+        raise UsageError(f"solutions must be a path, a mapping or several of these, got {_kind(solutions)}")
+    rows: list[object] = [solutions] if isinstance(solutions, Mapping) else list(solutions)
+    return _NAME, responses_of([_row(row, number) for number, row in enumerate(rows, 1)], _NAME)
+
+
+def _row(row: object, number: int) -> Mapping[str, Any]:
+    """One solution as a line of a file holds it: a tuple is as good as a list."""
+    if not isinstance(row, Mapping):
+        wanted = "a mapping with `problem`, `answer` and `completion`"
+        raise UsageError(f"a solution must be {wanted}, got {_kind(row)}", item=f"{_NAME}:{number}")
+    found = cast("Mapping[str, Any]", row)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+
+
+def _texts(overrides: object) -> tuple[str, ...]:
+    given: list[object] = [None] if isinstance(overrides, str) or not isinstance(overrides, Iterable) else [*overrides]
+    texts = tuple(text for text in given if isinstance(text, str))
+    if len(texts) < len(given):
+        wanted = 'a list of texts, such as ["checker.mode=string"]'
+        raise UsageError(f"overrides must be {wanted}, got {_kind(overrides)}")
+    return texts
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__name__} {str(value)[:40]!r}"
 
 
 async def _walk(

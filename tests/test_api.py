@@ -90,6 +90,27 @@ def test_errors_name_the_place(solutions: object, line: str) -> None:
         stepcredit.judge(solutions)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"solutions": ["a"]}, r"solutions:1: a solution must be a mapping with .*, got str 'a'"),
+        ({"solutions": None}, "solutions must be a path, a mapping or several of these, got NoneType"),
+        ({"judge": object()}, "judge must be `markers`, `critic`, or an object with fingerprint, scale, judge"),
+        ({"overrides": "checker.mode=string"}, r"overrides must be a list of texts, such as .*got str 'checker\.mode"),
+    ],
+)
+def test_what_a_notebook_gets_wrong_is_one_line(given: dict[str, object], line: str) -> None:
+    """They were `the keys are a`, an AttributeError, and `--set takes section.key=value, got 'c'`."""
+    with pytest.raises(UsageError, match=line):
+        stepcredit.judge(**{"solutions": SOLUTION, **given})  # type: ignore[arg-type]
+
+
+def test_steps_may_be_a_tuple() -> None:
+    steps = ("2 + 3 = 5, since 2 + 2 = 4 and one more.", "The answer is 5.")
+    (solution,) = stepcredit.judge({"problem": "2 + 3?", "answer": "5", "steps": steps})
+    assert [step.text.strip() for step in solution.steps] == list(steps)
+
+
 def test_settings_by_name() -> None:
     (whole,) = stepcredit.judge(SOLUTION, overrides=("steps.splitter=whole",))
     assert len(whole.steps) == 1

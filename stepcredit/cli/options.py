@@ -60,9 +60,12 @@ def told(run: Path) -> Generator[None]:
 def _tell(run: Path) -> None:
     from rich.console import Console  # noqa: PLC0415 -- start-up stays quick
 
-    from stepcredit.recipes.report_run import PAGE, SAVED, show_run  # noqa: PLC0415
+    from stepcredit.recipes.report_run import PAGE, SAVED, show_run, token_credit  # noqa: PLC0415
 
     if (run / SAVED).exists():
         console = Console(highlight=False)
         console.print(show_run(run, limit=0))
         console.print(f"\nreport: {run / PAGE}", markup=False, soft_wrap=True)
+        columns = token_credit(run)
+        if columns is not None:
+            console.print(f"token credit: {columns} (numpy.load reads it)", markup=False, soft_wrap=True)

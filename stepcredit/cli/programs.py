@@ -116,6 +116,7 @@ def judge(
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
+    recipe: RecipeOption = None,
     out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -126,6 +127,7 @@ def judge(
     """
     from stepcredit.cli.screen import watched  # noqa: PLC0415
     from stepcredit.recipes.recorded import RecordedSettings, run_recorded  # noqa: PLC0415
+    from stepcredit.recipes.recorded.settings import RECIPE  # noqa: PLC0415
 
     run = folder_for(file, verb="judge", out=out)
     chosen = RecordedSettings(
@@ -134,6 +136,7 @@ def judge(
         until="judge",
         server=server,
         model=model,
+        recipe=recipe or RECIPE,
         overrides=tuple(settings or ()),
         max_calls=max_calls,
         max_cost=max_cost,
@@ -157,6 +160,7 @@ def run(
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
+    recipe: RecipeOption = None,
     out: OutOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -166,6 +170,7 @@ def run(
     """
     from stepcredit.cli.screen import watched  # noqa: PLC0415
     from stepcredit.recipes.recorded import RecordedSettings, run_recorded  # noqa: PLC0415
+    from stepcredit.recipes.recorded.settings import RECIPE  # noqa: PLC0415
 
     chosen = RecordedSettings(
         folder_for(file, verb="run", out=out),
@@ -176,6 +181,7 @@ def run(
         group_by=group_by.value,
         server=server,
         model=model,
+        recipe=recipe or RECIPE,
         overrides=tuple(settings or ()),
         max_calls=max_calls,
         max_cost=max_cost,

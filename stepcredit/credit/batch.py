@@ -22,6 +22,8 @@ UNSCORABLE = "unscorable outcome"
 SHORT_GROUP = "fewer than 2 scorable rollouts in the group"
 UNJUDGED = "not judged"
 UNKNOWN_VERDICT = "unknown verdict"
+UNLABELLED = "a verdict without a label"
+UNSCORED = "a verdict without a score"
 
 
 @final
@@ -109,7 +111,8 @@ def assign(
     Raises:
         UsageError: for an unknown rule or keep rule, or settings of another rule.
         CreditError: if a group or a cut comes twice, a cut belongs to none of the groups or disagrees on the outcome,
-            units are mixed, a rollout is a continuation, or the rule needs verdicts and none is given.
+            units are mixed, a rollout is a continuation, or the rule needs verdicts and none is given, or none with
+            the label or score that it reads.
 
     Source: tp_grpo.md 1.8; DESIGN.md 3. Differs: none.
     """
@@ -119,17 +122,36 @@ def assign(
     batch = _batch_of(groups, cuts)
     if chosen.reads_verdicts(settings) and batch.outcomes and not any(batch.judgements):
         raise CreditError(f"rule {rule} needs judgements, and none of the {len(batch.outcomes)} rollouts has one")
+    if chosen.reads_verdicts(settings):
+        _check_signal(batch, chosen, name=rule)
     advantages, outcome = _advantages(batch, chosen, settings)
     if keep == "nonzero_process" and not chosen.reads_verdicts(settings):
         keep = "nonzero_advantage"
     kept = keep_rollouts(batch.layout, advantages, outcome, keep=keep)
-    reasons = tuple(_reason(batch, index, reason) for index, reason in enumerate(kept.reasons))
+    reasons = tuple(_reason(batch, index, reason, rule=chosen) for index, reason in enumerate(kept.reasons))
     summary = _summary(batch, kept, reasons, advantages=advantages, outcome=outcome)
     if control is not None:
         mask = kept.mask[batch.layout.rollout_of_token]
         advantages = shuffled(batch.layout, advantages, outcome, settings=control, mask=mask)
     name = rule if control is None else f"shuffled({rule})"
     return _credits(batch, chosen, reasons, advantages=advantages, name=name, settings=settings), summary
+
+
+def _check_signal(batch: _Batch, rule: Rule, *, name: str) -> None:
+    """Refuse a judge that never gives what the rule reads: the rule would silently pay outcomes alone, or nobody."""
+    judged = [found for found in batch.judgements if found is not None and found.steps.outcome.status != "unscorable"]
+    verdicts = [verdict for judgement in judged for verdict in judgement.verdicts if verdict.known]
+    if verdicts and not any(_read_by(rule, verdict) for verdict in verdicts):
+        reads, gives, mend = "labels", "scores", "take grpo_ps, or a judge of labels"
+        if Need.SCORES in rule.needs:
+            reads, gives, mend = "scores", "labels", "take tp_grpo, or a judge that scores every step"
+        raise CreditError(f"rule {name} reads {reads}, and the judge gave {gives} only; {mend}")
+
+
+def _read_by(rule: Rule, verdict: Verdict) -> bool:
+    """True if the verdict holds every signal that the rule reads of it."""
+    labelled = Need.FLAGS not in rule.needs or verdict.label is not None
+    return labelled and (Need.SCORES not in rule.needs or verdict.score is not None)
 
 
 def _batch_of(groups: Sequence[Group], cuts: Sequence[Judgement | Steps]) -> _Batch:
@@ -218,7 +240,7 @@ def _advantages(
     return advantages, rule.outcome_part(batch.layout, batch.rewards, settings=settings)
 
 
-def _reason(batch: _Batch, index: int, reason: str) -> str:
+def _reason(batch: _Batch, index: int, reason: str, *, rule: Rule) -> str:
     """Why a rollout is left out, traced to its cause; empty for one that is kept."""
     if not len(batch.steps[index]):
         return EMPTY
@@ -228,7 +250,12 @@ def _reason(batch: _Batch, index: int, reason: str) -> str:
         return UNSCORABLE
     if batch.scorable[batch.layout.group_of_rollout[index]] < 2:
         return SHORT_GROUP
-    return UNJUDGED if batch.judgements[index] is None else UNKNOWN_VERDICT
+    judgement = batch.judgements[index]
+    if judgement is None:
+        return UNJUDGED
+    if not judgement.known:
+        return UNKNOWN_VERDICT
+    return UNSCORED if Need.SCORES in rule.needs else UNLABELLED
 
 
 def _summary(
@@ -277,15 +304,20 @@ def _credits(
     credited: list[Credit] = []
     for index, (steps, judgement) in enumerate(zip(batch.steps, batch.judgements, strict=True)):
         group = batch.groups[int(batch.layout.group_of_rollout[index])]
-        note = reasons[index] or (_remark(judgement) if read else "")
+        note = reasons[index] or (_remark(judgement, rule) if read else "")
         used = judgement if read else None
         credited.append(Credit(steps, used, parts[index], name, signals, group.digest, not reasons[index], note))
     return tuple(credited)
 
 
-def _remark(judgement: Judgement | None) -> str:
-    """What a kept rollout's reader should know of its verdicts."""
+def _remark(judgement: Judgement | None, rule: Rule) -> str:
+    """What a kept rollout's reader should know of its verdicts: how many lack what the rule reads."""
     if judgement is None:
         return UNJUDGED
-    unknown = sum(verdict.label is None and verdict.score is None for verdict in judgement.verdicts)
-    return f"{unknown} of {len(judgement.verdicts)} verdicts unknown" if unknown else ""
+    total = len(judgement.verdicts)
+    unknown = sum(not verdict.known for verdict in judgement.verdicts)
+    unread = sum(verdict.known and not _read_by(rule, verdict) for verdict in judgement.verdicts)
+    signal = "score" if Need.SCORES in rule.needs else "label"
+    told = [f"{unknown} of {total} verdicts unknown"] if unknown else []
+    told += [f"{unread} of {total} verdicts without a {signal}"] if unread else []
+    return "; ".join(told)

@@ -9,6 +9,7 @@ from typing import final
 from stepcredit.core.errors import JudgeError
 from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Label, Steps, Verdict
+from stepcredit.judges.verdicts import UNSCORABLE
 
 Truth = Callable[[Steps], Sequence[bool | None]]
 """Maps cut rollouts to the truth of each step: right, wrong, or `None` where there is none to know."""
@@ -20,7 +21,7 @@ class OracleJudge:
 
     Labels of think steps: right outcome: right -> `correct`, wrong -> `incorrect`. Wrong outcome: wrong -> `matched`
     (it is blamed), right -> `mismatched` (it is freed). The answer block is `correct` or `matched`, as in the
-    protocols, whatever its truth. An unscorable outcome gets scores without labels.
+    protocols, whatever its truth. Labels need an outcome: where it is unscorable all steps are unknown.
 
     Args:
         truth: the truth, one entry a step.
@@ -56,7 +57,7 @@ class OracleJudge:
         score = None if right is None else float(right)
         status = steps.outcome.status
         if status == "unscorable":
-            return Verdict(score, None, f"the outcome is unscorable: {steps.outcome.reason or 'no reason given'}")
+            return Verdict(reason=f"{UNSCORABLE}: {steps.outcome.reason or 'no reason given'}")
         if in_answer:
             return Verdict(score, Label.CORRECT if status == "right" else Label.MATCHED)
         if right is None:

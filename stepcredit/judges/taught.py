@@ -17,7 +17,7 @@ from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, JudgeError, UsageError
 from stepcredit.core.protocols import Sampler, Sampling, Scale, Tokenizer
 from stepcredit.core.records import Label, Steps, Verdict
-from stepcredit.judges.verdicts import labelled
+from stepcredit.judges.verdicts import UNSCORABLE, labelled
 
 JUDGE, ARROW = "<judge>", "->"
 MAX_REPLY = 4
@@ -107,7 +107,7 @@ class TaughtJudge:
         """
         solved = steps.outcome.status == "right"
         if steps.outcome.status == "unscorable":
-            return (Verdict(reason=f"outcome unscorable: {steps.outcome.reason}"),) * len(steps)
+            return (Verdict(reason=f"{UNSCORABLE}: {steps.outcome.reason or 'no reason given'}"),) * len(steps)
         claims = [None if answer else claim_of(text) for text, answer in zip(steps.texts, steps.in_answer, strict=True)]
         try:
             replies = await asyncio.gather(*(self._ask(claim) for claim in claims))

@@ -10,6 +10,12 @@ LABEL_SCORE: dict[Label, float | None] = {
 }
 """Binary score of a label. `matched` counts as wrong; `mismatched` is exploration of unknown worth (tp_grpo.md 1.4)."""
 
+UNSCORABLE = "the outcome is unscorable"
+"""How the reason begins where a rollout has no outcome: a judge cannot be asked about it."""
+
+UNMATCHABLE = "no answer block to match"
+"""How the reason ends where a wrong solution has no answer block: answer matching cannot be asked about it."""
+
 OPPOSITE: dict[Label, Label] = {
     Label.CORRECT: Label.INCORRECT,
     Label.INCORRECT: Label.CORRECT,

@@ -19,8 +19,8 @@ from stepcredit.judges.verdicts import LABEL_SCORE, OPPOSITE
 def vote(verdicts: Sequence[Verdict]) -> Verdict:
     """One verdict from several on the same step: the label that most gave, and the mean of the scores given.
 
-    Unknown verdicts do not vote. Labels that tie give no label, with the count as reason. The score is the mean over
-    the verdicts that have one, but none where the label that won carries none (`mismatched`).
+    Unknown verdicts do not vote. Labels that tie give an unknown verdict, with the count as reason. The score is the
+    mean over the verdicts that have one, but none where the label that won carries none (`mismatched`).
 
     Args:
         verdicts: at least one, on one scale.
@@ -43,7 +43,7 @@ def vote(verdicts: Sequence[Verdict]) -> Verdict:
     label, most = counts[0]
     if len(counts) > 1 and counts[1][1] == most:
         tie = ", ".join(f"{count} {name}" for name, count in sorted(counts))
-        return Verdict(score, None, f"labels tie: {tie}", calls)
+        return Verdict(reason=f"labels tie: {tie}", calls=calls)
     winners = [verdict for verdict in known if verdict.label == label]
     silent = all(verdict.score is None for verdict in winners)
     return Verdict(None if silent else score, label, winners[0].reason, calls)

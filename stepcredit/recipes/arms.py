@@ -1,7 +1,6 @@
 """One arm of a comparison: the recipe's credit rule and judge on top of a checkpoint, walked as rounds."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -20,22 +19,22 @@ from stepcredit.credit.shuffled import ShuffledSettings
 from stepcredit.credit.tp_grpo import TpGrpoSettings
 from stepcredit.engines.embedded.checkpoint import load_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
-from stepcredit.engines.learner import LearnerSettings, TorchLearner
+from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs, weights_fingerprint
 from stepcredit.evaluation.policy import pass_at_k
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge
+from stepcredit.judges.intrinsic.statistics import TaskCounts
 from stepcredit.judges.intrinsic.world_markers import WorldGrammar
 from stepcredit.judges.wrappers import FlippedJudge
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe
 from stepcredit.recipes.held_out import held_out
-from stepcredit.recipes.judges import BuiltJudge, build_judge, judge_costs
+from stepcredit.recipes.judges import Account, BuiltJudge, build_judge
 from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import thoughts
 from stepcredit.store.codec import encode
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.monitoring import Firing
-from stepcredit.training.parts import Evidence, Measurement, Parts, RoundSettings
+from stepcredit.training.parts import Evidence, Measurement, Parts, Reference, RoundSettings
 from stepcredit.training.rounds import RoundRow, Watcher, recorded_firings, run_rounds, unknown_monitors
-from stepcredit.training.schedule import ProcessWeight
 
 SLOTS = 1024
 """Rollouts written at once: a whole round, since small models decode fastest in large batches."""
@@ -81,11 +80,11 @@ class ArmResult:
         final_right: [P] right or wrong on the final problems, one attempt each.
         pass_at_8: [P] 1 if any of eight attempts was right, on the pass problems.
         final_figures: behaviour on the final problems.
-        judge_tokens: tokens read and written by the judge in this run.
-        judge_calls: calls of the judge in this run.
-        parse: parse statistics of the intrinsic judge by task, empty for other judges.
-        seconds: wall time of the run.
-        cpu_seconds: process CPU time of the run.
+        judge_tokens: tokens read and written by the judge in this run, all its sessions.
+        judge_calls: calls of the judge in this run, all its sessions.
+        parse: parse statistics of the intrinsic judge by task, all sessions; empty for other judges.
+        seconds: wall time of the run, all sessions.
+        cpu_seconds: process CPU time of the run, all sessions.
         firings: what the monitors fired, round by round.
         unknown_monitors: monitors whose inputs were absent throughout.
     """
@@ -98,7 +97,7 @@ class ArmResult:
     final_figures: Mapping[str, float]
     judge_tokens: int
     judge_calls: int
-    parse: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    parse: Mapping[str, TaskCounts] = field(default_factory=dict[str, TaskCounts])
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     firings: tuple[Firing, ...] = ()
@@ -125,26 +124,32 @@ def run_arm(
 
 
 async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
-    wall, cpu = time.monotonic(), time.process_time()
     task = WorldTask(job.recipe.world)
     policy = load_checkpoint(job.checkpoint)
     settings = _round_settings(job, task)
     with RunFolder.create_or_open(job.out, _manifest(job, task)) as folder:
         async with EmbeddedSampler(policy, slots=SLOTS, capacity=task.capacity) as sampler:
             judge = await build_judge(job.arm, job.checkpoint, folder, seed=job.seed)
+            account, shown = Account(folder, judge), _Shown(folder)
             parts = _parts(job, task, policy, sampler=sampler, judge=judge)
-            watcher = replace(watcher, on_credit=_Shown(folder).keep)
+
+            def on_credit(round_index: int, credited: Sequence[Credit]) -> None:
+                account.keep()
+                shown.keep(round_index, credited)
+
             try:
-                rows = await run_rounds(parts, settings, folder, watcher=watcher)
+                rows = await run_rounds(parts, settings, folder, watcher=replace(watcher, on_credit=on_credit))
             finally:
                 await judge.aclose()
+                account.keep()
             if rows[-1].index + 1 < settings.rounds:
                 raise PartialError(f"stopped after {rows[-1].index + 1} of {settings.rounds} rounds", item=job.name)
             firings, unknown = recorded_firings(folder), unknown_monitors(folder)
             final = await held_out(task, sampler, _final_problems(job, task))
             passes = await held_out(task, sampler, _pass_problems(job, task), attempts=8)
         right = np.array([o.status == "right" for o in passes]).reshape(-1, 8)
-        tokens, calls = judge_costs(judge)
+        account.keep(complete=True)
+        spent = account.total
         return ArmResult(
             name=job.name,
             seed=job.seed,
@@ -152,11 +157,11 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
             final_right=tuple(outcome.status == "right" for outcome in final),
             pass_at_8=tuple(pass_at_k(right, 8).tolist()),
             final_figures=_figures(task, final),
-            judge_tokens=tokens,
-            judge_calls=calls,
-            parse=judge.parse_table(),
-            seconds=time.monotonic() - wall,
-            cpu_seconds=time.process_time() - cpu,
+            judge_tokens=spent.tokens,
+            judge_calls=spent.calls,
+            parse=spent.parse,
+            seconds=spent.seconds,
+            cpu_seconds=spent.cpu_seconds,
             firings=firings,
             unknown_monitors=unknown,
         )
@@ -181,17 +186,21 @@ def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSample
             learning_rate=job.arm.learning_rate or part.learning_rate,
             eps_low=part.eps_low,
             eps_high=part.eps_high,
+            reduction=part.reduction,
+            max_tokens=task.sampling().max_tokens,
+            kl=part.penalty,
+            kl_weighted=part.kl_weighted,
+            beta=part.beta,
             token_budget=part.token_budget,
         ),
     )
-    parts: Parts
     curve = task.problems(job.recipe.measure.problems, seed=derive(0, "curve"))
 
     async def measure() -> Measurement:
         outcomes = await held_out(task, sampler, curve)
         return Measurement(sum(o.status == "right" for o in outcomes) / len(outcomes), _figures(task, outcomes))
 
-    parts = Parts(
+    return Parts(
         tasks=task,
         tokenizer=task.tokenizer,
         sampler=sampler,
@@ -202,9 +211,19 @@ def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSample
         learner=learner,
         sync=lambda: sampler.load_weights(policy.state_dict()),
         measure=measure,
+        reference=_reference(job) if part.beta else None,
         evidence=_evidence(job, task, judge),
     )
-    return parts
+
+
+def _reference(job: ArmJob) -> Reference:
+    """The starting checkpoint, frozen."""
+    frozen, part = load_checkpoint(job.checkpoint), job.recipe.learner
+    return Reference(
+        logprobs=lambda pack: packed_logprobs(frozen, pack, token_budget=part.token_budget),
+        fingerprint=lambda: weights_fingerprint(frozen),
+        weight=part.beta,
+    )
 
 
 def _evidence(job: ArmJob, task: WorldTask, built: BuiltJudge) -> Evidence:
@@ -243,13 +262,14 @@ class ArmCredit:
         arm = self.arm
         if arm.rule == "grpo":
             cuts = [judgement.steps for judgement in judgements]
-            return list(assign(groups, cuts, rule="grpo", settings=GrpoSettings(), keep="nonzero_advantage")[0])
+            return list(assign(groups, cuts, rule="grpo", settings=GrpoSettings(arm.std), keep=arm.keep)[0])
         settings = TpGrpoSettings(
             process_weight=process_weight,
             alpha=arm.alpha,
             scale=arm.scale,
             sides=arm.sides,
             incorrect_relief=arm.incorrect_relief,
+            std=arm.std,
             unit=arm.unit,
             on_unknown=arm.on_unknown,
         )
@@ -285,7 +305,7 @@ def _round_settings(job: ArmJob, task: WorldTask) -> RoundSettings:
         rollouts_per_update=part.rollouts_per_update,
         passes=part.passes,
         measure_every=part.measure_every,
-        process_weight=ProcessWeight(job.arm.process_weight),
+        process_weight=job.arm.weights(),
         seed=job.seed,
         monitors=job.recipe.monitors.settings(),
     )

@@ -51,6 +51,17 @@ def shipped_recipe(name: str) -> ShippedRecipe:
     return known[name]
 
 
+def recipe_path(path: Path) -> Path:
+    """The file of a recipe that was named by its file, or by the name of one that ships; a file goes first.
+
+    >>> recipe_path(Path("demo")).name
+    'demo.toml'
+    """
+    if path.is_file():
+        return path
+    return next((recipe.path for recipe in shipped_recipes() if str(path) == recipe.name), path)
+
+
 def _about(path: Path) -> str:
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip() if first.startswith("#") else ""

@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from stepcredit.core.errors import UsageError
-from stepcredit.core.records import Credit, Outcome
+from stepcredit.core.records import Credit
 from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
 from stepcredit.recipes.crew import Crew, Heard, Teller, asked_to_stop
 from stepcredit.recipes.demo_results import closing_sentence, curve_plots, method_figures, result_table, summary
 from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
 from stepcredit.recipes.draining import draining
-from stepcredit.recipes.judge_figures import Figures, judge_table, measure_judges
+from stepcredit.recipes.judge_figures import (
+    judge_table,
+    measure_arms,
+    reading_summary,
+    reading_tables,
+)
+from stepcredit.recipes.loading import CUTOFF
 from stepcredit.recipes.monitor_results import monitor_fact, monitor_summary, monitor_tables
 from stepcredit.recipes.pretraining import GateFigures, Pretrained, pretrain_to_gate
 from stepcredit.recipes.report_run import save_report
@@ -121,7 +127,7 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
         checkpoint = settings.out / "checkpoints" / "policy"
         with Crew(settings.workers or os.cpu_count() or 1, screen, drain) as crew:
             pretrained, teaching, results = _walk(recipe, checkpoint, settings, crew=crew, screen=screen, arms=arms)
-        judges = _measured(recipe, checkpoint, _credits(settings, arms, rounds=_ends(recipe)), arms=arms)
+        judges = measure_arms(recipe, _judged_ledgers(recipe, settings, arms), _ends(recipe))
         figures = [method_figures(recipe, name, results=results[name], teaching=teaching) for name in arms]
         base = results[arms[0]][0].rows[0].accuracy or 0.0
         told = summary(
@@ -134,11 +140,12 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
         )
         told["gate"] = asdict(pretrained.figures)
         told["pretrain"] = {"attempt": pretrained.attempt, "cpu_seconds": pretrained.cpu_seconds}
+        told["parsing"] = reading_summary(results)
         told["monitors"] = monitor_summary(results)
         told["teaching"] = {name: asdict(record) for name, record in teaching.items()}
         data = _report(recipe, settings, results=results, told=told, gate=pretrained.figures, table=(
             result_table(recipe, figures, base_accuracy=base), judge_table(judges),
-            *monitor_tables(recipe, results)))  # fmt: skip
+            *reading_tables(recipe, results), *monitor_tables(recipe, results)))  # fmt: skip
         folder.write_json("summary.json", told)
         save_report(folder.path, data)
     return DemoResult(told, closing_sentence(figures), settings.out)
@@ -150,8 +157,11 @@ def _chosen_arms(recipe: DemoRecipe, settings: DemoSettings) -> list[str]:
         return [name for name, arm in recipe.arms.items() if settings.exhibit or not arm.exhibit]
     for name in settings.arms:
         if name not in recipe.arms:
-            near = get_close_matches(name, recipe.arms, n=1, cutoff=0.0)
-            raise UsageError(f"the recipe has no arm {name}; did you mean {near[0]}?", item=str(settings.recipe))
+            near = get_close_matches(name, recipe.arms, n=1, cutoff=CUTOFF)
+            meant = f"; did you mean {near[0]}?" if near else ";"
+            raise UsageError(
+                f"the recipe has no arm {name}{meant} it has {', '.join(recipe.arms)}", item=str(settings.recipe)
+            )
     return [name for name in recipe.arms if name in settings.arms]
 
 
@@ -231,32 +241,27 @@ def _ends(recipe: DemoRecipe) -> tuple[int, int]:
     return 0, recipe.rounds.rounds - 1
 
 
-def _credits(
-    settings: DemoSettings, arms: Sequence[str], *, rounds: Sequence[int] | None = None
-) -> "Sequence[tuple[str, int, Credit]]":
+def _credits(settings: DemoSettings, arms: Sequence[str]) -> Sequence[tuple[str, int, Credit]]:
     """(arm, round, credit) of the solutions kept for the report, first seed."""
     found: list[tuple[str, int, Credit]] = []
     for name in arms:
         ledger = Ledger(arm_folder(settings, name, settings.seed_list[0]) / LEDGER, journal=None)
         try:
             for key, payload in ledger.items("shown"):
-                index = int(key.partition("/")[0])
-                if rounds is None or index in rounds:
-                    found.append((name, index, decode(payload)))
+                found.append((name, int(key.partition("/")[0]), decode(payload)))
         finally:
             ledger.close()
     return found
 
 
-def _measured(
-    recipe: DemoRecipe, checkpoint: Path, shown: Sequence[tuple[str, int, Credit]], *, arms: Sequence[str]
-) -> dict[str, dict[str, Figures]]:
-    """Figures of the arms' judges on the solutions shown, round by round."""
-    rounds: dict[int, list[Outcome]] = {}
-    for _, index, credit in shown:
-        rounds.setdefault(index, []).append(credit.steps.outcome)
-    names = [name for name in dict.fromkeys(recipe.arms[arm].judge for arm in arms) if name != "none"]
-    return measure_judges(recipe, checkpoint, rounds, judges=names)
+def _judged_ledgers(recipe: DemoRecipe, settings: DemoSettings, arms: Sequence[str]) -> dict[str, list[Path]]:
+    """Judge -> ledgers of the first arm that uses it as it is; of one that changes it, where there is no other."""
+    found: dict[str, list[Path]] = {}
+    for name in sorted(arms, key=lambda name: recipe.arms[name].exhibit or recipe.arms[name].flip > 0):
+        judge = recipe.arms[name].judge
+        if judge != "none" and judge not in found:
+            found[judge] = [arm_folder(settings, name, seed) / LEDGER for seed in settings.seed_list]
+    return found
 
 
 def _report(
@@ -286,7 +291,7 @@ def _report(
     )  # fmt: skip
     return ReportData(
         title=f"stepcredit {settings.verb}",
-        subtitle="TP-GRPO and its variants beside GRPO: one starting policy, the same problems, equal rollouts",
+        subtitle=_subtitle(recipe, settings, arms=list(results)),
         facts=facts,
         counts=(("rollouts sampled", sampled), ("methods", len(results)), ("seeds", len(settings.seed_list))),
         tables=table,
@@ -295,6 +300,14 @@ def _report(
         solutions=tuple(shown),
         omitted=sampled - len(shown),
     )
+
+
+def _subtitle(recipe: DemoRecipe, settings: DemoSettings, *, arms: Sequence[str]) -> str:
+    """What was done, in one line: the comparison, or the arms that were asked for."""
+    if settings.arms is None:
+        return "TP-GRPO and its variants beside GRPO: one starting policy, the same problems, equal rollouts"
+    titles = "; ".join(recipe.arms[name].title for name in arms)
+    return f"{titles}: one starting policy, the same problems, equal rollouts" if len(arms) > 1 else titles
 
 
 def _manifest(recipe: DemoRecipe, settings: DemoSettings) -> dict[str, Any]:

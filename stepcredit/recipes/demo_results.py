@@ -12,7 +12,7 @@ from stepcredit.evaluation.intervals import Interval, two_level_bootstrap
 from stepcredit.evaluation.policy import mean_interval
 from stepcredit.recipes.arms import ArmResult
 from stepcredit.recipes.demo_settings import DemoRecipe
-from stepcredit.recipes.judge_figures import Figures
+from stepcredit.recipes.judge_figures import ALL_ROUNDS, Figures
 from stepcredit.recipes.teaching import TeachingRecord
 from stepcredit.report.views import Estimate, PlotView, SeriesView, TableView
 
@@ -142,12 +142,19 @@ def summary(
     return {
         "base": {"accuracy": base_accuracy},
         "methods": methods,
-        "judges": {name: dict(rounds) for name, rounds in judges.items()},
+        "judges": {name: _judge(rounds) for name, rounds in judges.items()},
         "world": recipe.world.name,
         "closing": closing_sentence(figures),
         "versions": dict(versions),
         "seeds": list(seeds),
     }
+
+
+def _judge(rounds: Mapping[str, Figures]) -> dict[str, Any]:
+    """One judge: step F1 and parse rate over all measured rounds, and every figure round by round."""
+    pooled = rounds.get(ALL_ROUNDS, {})
+    apart = {when: figures for when, figures in rounds.items() if when != ALL_ROUNDS}
+    return {"step_f1": pooled.get("step_f1"), "parse_rate": pooled.get("parse_rate"), **apart}
 
 
 def result_table(recipe: DemoRecipe, figures: Sequence[MethodFigures], *, base_accuracy: float) -> TableView:

@@ -93,6 +93,11 @@ def _disk(folder: Path) -> Finding:
 
 def _write(folder: Path) -> Finding:
     there = _existing(folder)
+    place = folder.absolute()
+    first = next(step for step in (place, *place.parents) if os.path.lexists(step))
+    if first != there:
+        said = f"a file stands where a folder is needed: {first}"
+        return Finding("writing", "bad", said, "choose another folder with --out")
     try:
         with tempfile.TemporaryDirectory(dir=there) as trial:
             FileWriter(Path(trial)).write("trial", b"trial")

@@ -1,18 +1,33 @@
-"""How good judges are on policy rollouts: parsing, agreement with markers, precision and recall against exact truth."""
+"""How good judges are on policy rollouts: parsing, agreement with markers, precision and recall against exact truth.
+
+Beside it how their replies were read while the arms trained, task by task (F3).
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Judgement, Label, Outcome, Steps
 from stepcredit.judges.intrinsic.judge import IntrinsicSettings
+from stepcredit.judges.intrinsic.statistics import TaskCounts
+from stepcredit.recipes.arms import ArmResult
 from stepcredit.recipes.demo_settings import DemoRecipe
 from stepcredit.recipes.judges import named_judge
 from stepcredit.recipes.world import WorldTask, true_steps
-from stepcredit.report.views import TableView
+from stepcredit.report.views import Cell, Estimate, TableView
+from stepcredit.store.codec import decode
+from stepcredit.store.ledger import Ledger
+from stepcredit.training.evaluate import STAGE as JUDGEMENTS
+from stepcredit.training.sample import STAGE as ROLLOUTS
 
 Figures = dict[str, float | None]
+
+ALL_ROUNDS = "all rounds"
+"""Name of the figures over the solutions of all measured rounds together."""
 
 COLUMNS = {
     "solutions": "solutions",
@@ -39,21 +54,44 @@ def measure_judges(
         judges: names of the judges.
 
     Returns:
-        Judge -> `round 1` ... -> figures: `solutions` (finished ones with an answer), `parse_rate` (share that was
-        judged), precision, recall and F1 of blame on think steps against exact truth, over all solutions (`step_f1`)
-        and apart for right solutions (`_reflection`) and wrong ones (`_matching`), and there the share of labels that
-        equal the markers' (`agreement_reflection`, `agreement_matching`). `None` where nothing could be counted.
+        Judge -> `round 1` ... and `all rounds` -> figures: `solutions` (finished ones with an answer), `parse_rate`
+        (share that was judged), precision, recall and F1 of blame on think steps against exact truth, over all
+        solutions (`step_f1`) and apart for right solutions (`_reflection`) and wrong ones (`_matching`), and there the
+        share of labels that equal the markers' (`agreement_reflection`, `agreement_matching`). `None` where nothing
+        could be counted.
     """
     task = WorldTask(recipe.world)
     finished = {index: _finished(task, outcomes) for index, outcomes in rounds.items()}
     every = [steps for found in finished.values() for steps in found]
     judged = asyncio.run(_judged(checkpoint, [*dict.fromkeys(["markers", *judges])], every))
-    found: dict[str, dict[str, Figures]] = {name: {} for name in judges}
-    first = 0
-    for index, solutions in finished.items():
-        part = slice(first, first := first + len(solutions))
-        for name in judges:
-            found[name][f"round {index + 1}"] = judge_figures(judged[name][part], judged["markers"][part])
+    found: dict[str, dict[str, Figures]] = {}
+    for name in judges:
+        counts = iter(_counted(judged[name], judged["markers"]))
+        found[name] = _by_round({index: list(islice(counts, len(part))) for index, part in finished.items()})
+    return found
+
+
+def measure_arms(
+    recipe: DemoRecipe, ledgers: Mapping[str, Sequence[Path]], rounds: Sequence[int]
+) -> dict[str, dict[str, Figures]]:
+    """What judges said of all finished rollouts while an arm trained with them; nobody is asked again but markers.
+
+    Args:
+        recipe: its world.
+        ledgers: judge -> ledgers of the runs that trained with it.
+        rounds: indices of the rounds.
+
+    Returns:
+        As `measure_judges`.
+    """
+    task, markers = WorldTask(recipe.world), named_judge("markers", Path(), IntrinsicSettings()).judge
+    found: dict[str, dict[str, Figures]] = {}
+    for name, paths in ledgers.items():
+        counts: dict[int, list[_Counts]] = {index: [] for index in rounds}
+        for path in paths:
+            for index, mine in asyncio.run(_recorded(task, path, rounds)).items():
+                counts[index] += _counted(mine, asyncio.run(_said(markers, [one.steps for one in mine])))
+        found[name] = _by_round(counts)
     return found
 
 
@@ -65,24 +103,115 @@ def judge_table(judges: Mapping[str, Mapping[str, Figures]]) -> TableView:
         for when, figures in rounds.items()
     )
     note = (
-        "On solutions that this report shows. Right, wrong: solutions with that outcome. Precision and recall of "
-        "blamed steps against exact step truth; markers read the intrinsic signals by the task's grammar."
+        "On all finished solutions of the first and the last round of a method that trained with the judge. Right, "
+        "wrong: solutions with that outcome. Precision and recall of blamed steps against exact step truth; markers "
+        "read the intrinsic signals by the task's grammar."
     )
     return TableView("Judges", ("judge", *COLUMNS.values()), rows, note)
 
 
-def judge_figures(mine: Sequence[Judgement], markers: Sequence[Judgement]) -> Figures:
-    """Figures of one judge on solutions that markers judged too, both in the same order."""
+def readings(results: Mapping[str, Sequence[ArmResult]]) -> dict[str, dict[str, TaskCounts]]:
+    """Arm -> task and kind of solution -> counts over all seeds, of the arms whose judge writes replies."""
+    found: dict[str, dict[str, TaskCounts]] = {}
+    for name, runs in results.items():
+        counts: dict[str, TaskCounts] = {}
+        for run in runs:
+            for task, part in run.parse.items():
+                counts[task] = counts.get(task, TaskCounts()).plus(part)
+        if counts:
+            found[name] = dict(sorted(counts.items()))
+    return found
+
+
+def reading_summary(results: Mapping[str, Sequence[ArmResult]]) -> dict[str, Any]:
+    """Part `parsing` of `summary.json`."""
+    return {
+        name: {task: {**counts.as_payload(), "parse_rate": counts.parse_rate} for task, counts in tasks.items()}
+        for name, tasks in readings(results).items()
+    }
+
+
+def reading_tables(recipe: DemoRecipe, results: Mapping[str, Sequence[ArmResult]]) -> tuple[TableView, ...]:
+    """The parse statistics, one row an arm and task; no table where no judge writes replies."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, tasks in readings(results).items():
+        for task, counts in tasks.items():
+            why = ", ".join(f"{reason} {count:,}" for reason, count in counts.rejects.items())
+            ends = (counts.asked, counts.first_try, counts.after_retry, counts.failed, counts.broken)
+            rate = Estimate(counts.parse_rate)
+            rows.append((f"{recipe.arms[name].title}, {task}", *ends, rate, why or None, counts.untraceable))
+    columns = (
+        "method, task and solutions", "asked", "read at once", "after a retry", "never read", "reader broke", "read",
+        "replies rejected", "no source found",
+    )  # fmt: skip
+    note = (
+        "Over all sessions and seeds; equal solutions are asked about once. P1 finds reflections, P23 traces and "
+        "verifies what they take back, P4 compares with the answer. The raw replies are in the arm's ledger."
+    )
+    return (TableView("How the judge was read", columns, tuple(rows), note),) if rows else ()
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What is counted of one judged solution.
+
+    Args:
+        status: its outcome.
+        known: whether the judge's replies were read.
+        agrees: labels of think steps that equal the markers', of those that markers gave one.
+        labels: those that markers gave.
+        hits: think steps blamed (`incorrect`, `matched`) that are truly wrong.
+        blamed: think steps blamed.
+        wrong: think steps that are truly wrong.
+    """
+
+    status: str
+    known: bool
+    agrees: int = 0
+    labels: int = 0
+    hits: int = 0
+    blamed: int = 0
+    wrong: int = 0
+
+
+def _counted(mine: Sequence[Judgement], markers: Sequence[Judgement]) -> list[_Counts]:
+    """Counts of solutions that a judge and markers judged, both in the same order."""
+    return [_count(one, other) for one, other in zip(mine, markers, strict=True)]
+
+
+def _count(mine: Judgement, markers: Judgement) -> _Counts:
+    status = mine.steps.outcome.status
+    if not mine.known:
+        return _Counts(status, known=False)
+    agrees = labels = hits = blamed = wrong = 0
+    rows = zip(mine.verdicts, markers.verdicts, true_steps(mine.steps), mine.steps.in_answer, strict=True)
+    for verdict, other, right, inside in rows:
+        if inside:
+            continue
+        if other.label is not None:
+            labels, agrees = labels + 1, agrees + (verdict.label == other.label)
+        if right is not None:
+            flag = verdict.label in (Label.INCORRECT, Label.MATCHED)
+            blamed, wrong, hits = blamed + flag, wrong + (not right), hits + (flag and not right)
+    return _Counts(status, True, agrees, labels, hits, blamed, wrong)
+
+
+def _by_round(counts: Mapping[int, Sequence[_Counts]]) -> dict[str, Figures]:
+    every = [one for part in counts.values() for one in part]
+    return {f"round {index + 1}": _figures(part) for index, part in counts.items()} | {ALL_ROUNDS: _figures(every)}
+
+
+def _figures(counts: Sequence[_Counts]) -> Figures:
     row: Figures = {
-        "solutions": float(len(mine)),
-        "parse_rate": sum(judgement.known for judgement in mine) / len(mine) if mine else None,
+        "solutions": float(len(counts)),
+        "parse_rate": sum(one.known for one in counts) / len(counts) if counts else None,
     }
     for status, protocol in (("right", "reflection"), ("wrong", "matching")):
-        pairs = [(a, b) for a, b in zip(mine, markers, strict=True) if a.steps.outcome.status == status and a.known]
-        labels = [(x.label, y.label) for a, b in pairs for x, y in _think(a, b) if y.label is not None]
-        row[f"agreement_{protocol}"] = sum(x == y for x, y in labels) / len(labels) if labels else None
-        row |= {f"{key}_{protocol}": value for key, value in _against_truth([a for a, _ in pairs]).items()}
-    return row | {f"step_{key}": value for key, value in _against_truth([j for j in mine if j.known]).items()}
+        part = [one for one in counts if one.status == status]
+        labels = sum(one.labels for one in part)
+        row[f"agreement_{protocol}"] = sum(one.agrees for one in part) / labels if labels else None
+        row |= {f"{key}_{protocol}": value for key, value in _against_truth(part).items()}
+    return row | {f"step_{key}": value for key, value in _against_truth(counts).items()}
 
 
 def _finished(task: WorldTask, outcomes: Sequence[Outcome]) -> list[Steps]:
@@ -95,29 +224,49 @@ async def _judged(checkpoint: Path, names: Sequence[str], cut: Sequence[Steps]) 
     found: dict[str, list[Judgement]] = {}
     for name in names:
         built = named_judge(name, checkpoint, IntrinsicSettings())
-        judge = built.judge
-        if judge is not None:
-            verdicts = await asyncio.gather(*(judge.judge(steps) for steps in cut))
-            found[name] = [Judgement(s, v, judge.fingerprint) for s, v in zip(cut, verdicts, strict=True)]
+        if built.judge is not None:
+            found[name] = await _said(built.judge, cut)
         await built.aclose()
     return found
 
 
-def _think(mine: Judgement, other: Judgement) -> list[tuple[Any, Any]]:
-    pairs = zip(mine.verdicts, other.verdicts, mine.steps.in_answer, strict=True)
-    return [(a, b) for a, b, inside in pairs if not inside]
+async def _said(judge: Judge | None, cut: Sequence[Steps]) -> list[Judgement]:
+    if judge is None:
+        return []
+    verdicts = await asyncio.gather(*(judge.judge(steps) for steps in cut))
+    return [Judgement(s, v, judge.fingerprint) for s, v in zip(cut, verdicts, strict=True)]
 
 
-def _against_truth(judgements: Sequence[Judgement]) -> Figures:
-    """Precision, recall and F1 of blame (`incorrect`, `matched`) on think steps that are truly wrong."""
-    hits = blamed = wrong = 0
-    for judgement in judgements:
-        truths = true_steps(judgement.steps)
-        for verdict, right, inside in zip(judgement.verdicts, truths, judgement.steps.in_answer, strict=True):
-            if inside or right is None:
-                continue
-            flag = verdict.label in (Label.INCORRECT, Label.MATCHED)
-            blamed, wrong, hits = blamed + flag, wrong + (not right), hits + (flag and not right)
+async def _recorded(task: WorldTask, path: Path, rounds: Sequence[int]) -> dict[int, list[Judgement]]:
+    """Judgements of the finished rollouts of some rounds, as a run's ledger keeps them."""
+    rollouts: dict[int, list[dict[str, Any]]] = {index: [] for index in rounds}
+    kept: dict[str, dict[str, Any]] = {}
+    ledger = Ledger(path, journal=None)
+    try:
+        for key, payload in ledger.items(ROLLOUTS):
+            if (index := _round_of(key)) in rollouts:
+                rollouts[index].append(payload)
+        for key, payload in ledger.items(JUDGEMENTS):
+            if _round_of(key) in rollouts:
+                kept[key.split("/")[0]] = payload
+    finally:
+        ledger.close()
+    found: dict[int, list[Judgement]] = {}
+    for index, payloads in rollouts.items():
+        cut = _finished(task, [await task.checker.check(decode(payload)) for payload in payloads])
+        pairs = [(steps, kept[steps.rollout.id]) for steps in cut if steps.rollout.id in kept]
+        found[index] = [decode(payload, resolve=lambda _kind, _name, cut=cut: cut) for cut, payload in pairs]
+    return found
+
+
+def _round_of(rollout: str) -> int:
+    """Round of a rollout id, `r3-p10-s2`."""
+    return int(rollout[1 : rollout.index("-")])
+
+
+def _against_truth(counts: Sequence[_Counts]) -> Figures:
+    """Precision, recall and F1 of blame on think steps that are truly wrong."""
+    hits, blamed, wrong = (sum(getattr(one, key) for one in counts) for key in ("hits", "blamed", "wrong"))
     precision = hits / blamed if blamed else None
     recall = hits / wrong if wrong else None
     total = blamed + wrong

@@ -1,7 +1,8 @@
 """Judges of the embedded task: building the judge that an arm names, wrappers and cache included."""
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -14,7 +15,7 @@ from stepcredit.judges.cache import CachedJudge
 from stepcredit.judges.intrinsic.embedded import EmbeddedReader
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import world_markers
-from stepcredit.judges.intrinsic.statistics import TaskCounts
+from stepcredit.judges.intrinsic.statistics import RejectedReply, TaskCounts
 from stepcredit.judges.oracle import OracleJudge
 from stepcredit.judges.taught import TaughtJudge
 from stepcredit.judges.wrappers import FlippedJudge
@@ -44,17 +45,105 @@ class BuiltJudge:
         if self.sampler is not None:
             await self.sampler.aclose()
 
-    def parse_table(self) -> dict[str, Any]:
+    def parse(self) -> dict[str, TaskCounts]:
         """Parse statistics by task and kind of solution (F3); empty for judges that parse nothing."""
         if not isinstance(self.inner, IntrinsicJudge):
             return {}
-        counts = self.inner.statistics.counts
-        return {f"{task}/{kind}": _plain(found) for (task, kind), found in counts.items()}
+        return {f"{task}/{kind}": found for (task, kind), found in self.inner.statistics.counts.items()}
+
+    def rejected(self) -> tuple[RejectedReply, ...]:
+        """Replies that could not be read, in order of arrival."""
+        return self.inner.statistics.rejected if isinstance(self.inner, IntrinsicJudge) else ()
 
 
-def _plain(counts: TaskCounts) -> dict[str, Any]:
-    values = {field.name: getattr(counts, field.name) for field in fields(counts)}
-    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+SPENT, REJECTED = "spent", "rejected_reply"
+"""Stages of an arm's ledger: what its sessions spent, part by part, and each reply that could not be read."""
+
+
+@final
+@dataclass(frozen=True)
+class Spent:
+    """What a run spent on its judge, how the judge's replies were read, and the time it took.
+
+    Args:
+        tokens: read and written by the judge.
+        calls: calls of the judge.
+        seconds: wall time.
+        cpu_seconds: process CPU time.
+        parse: parse statistics by task and kind of solution, `P1/right` and the like.
+        complete: True once the run has come to its end; later sessions only look at it.
+    """
+
+    tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    parse: Mapping[str, TaskCounts] = field(default_factory=dict[str, TaskCounts])
+    complete: bool = False
+
+    def plus(self, other: "Spent", *, times: int = 1) -> "Spent":
+        """Both together; with `times = -1` what came since the other was taken."""
+        names = sorted({*self.parse, *other.parse})
+        none = TaskCounts()
+        return Spent(
+            self.tokens + times * other.tokens,
+            self.calls + times * other.calls,
+            self.seconds + times * other.seconds,
+            self.cpu_seconds + times * other.cpu_seconds,
+            {name: self.parse.get(name, none).plus(other.parse.get(name, none), times=times) for name in names},
+            self.complete or other.complete,
+        )
+
+    def as_payload(self) -> dict[str, Any]:
+        """As JSON-able mapping."""
+        return {**vars(self), "parse": {name: counts.as_payload() for name, counts in self.parse.items()}}
+
+
+@final
+class Account:
+    """What an arm has spent over all its sessions, kept in its ledger; a killed session loses what it did not keep.
+
+    Args:
+        folder: the arm's run folder.
+        judge: whose tokens, calls and replies are counted.
+    """
+
+    def __init__(self, folder: RunFolder, judge: BuiltJudge) -> None:
+        self._folder, self._judge = folder, judge
+        self._start = time.monotonic(), time.process_time()
+        self._parts, self._replies = folder.ledger.count(SPENT), folder.ledger.count(REJECTED)
+        self._kept, self._told = Spent(), 0
+        self._complete = self.total.complete
+
+    @property
+    def total(self) -> Spent:
+        """Of all sessions, as far as it was kept."""
+        found = Spent()
+        for _, payload in self._folder.ledger.items(SPENT):
+            parse: Any = {name: TaskCounts(**counts) for name, counts in payload["parse"].items()}
+            found = found.plus(Spent(**{**payload, "parse": parse}))
+        return found
+
+    def keep(self, *, complete: bool = False) -> None:
+        """Record what came since the last time; nothing once the run is complete."""
+        if self._complete:
+            return
+        tokens, calls = judge_costs(self._judge)
+        wall, cpu = time.monotonic() - self._start[0], time.process_time() - self._start[1]
+        now = Spent(tokens, calls, wall, cpu, self._judge.parse(), complete)
+        ledger = self._folder.ledger
+        ledger.put(SPENT, str(self._parts), now.plus(self._kept, times=-1).as_payload())
+        for reply in self._judge.rejected()[self._told :]:
+            ledger.put(REJECTED, str(self._replies), _reply(reply))
+            self._replies += 1
+        self._kept, self._told, self._parts = now, len(self._judge.rejected()), self._parts + 1
+        self._complete = complete
+        ledger.flush()
+
+
+def _reply(reply: RejectedReply) -> dict[str, Any]:
+    found = {name: value for name, value in vars(reply).items() if name != "reject"}
+    return {**found, "reason": str(reply.reject.reason), "detail": reply.reject.detail}
 
 
 async def build_judge(arm: ArmPart, checkpoint: Path, folder: RunFolder, *, seed: int) -> BuiltJudge:

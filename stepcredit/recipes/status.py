@@ -1,5 +1,10 @@
 """`stepcredit status`: what happened to a run, how far it came, and the exact command to go on."""
 
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -14,6 +19,7 @@ from stepcredit.store.run_folder import LEDGER, LOCK, read_json, read_manifest, 
 State = Literal["running", "complete", "interrupted", "budget", "partial", "failed", "crashed"]
 
 _JUDGED = "judgement"
+_TOLD = 6
 
 
 @final
@@ -128,7 +134,7 @@ def _ledger(run: Path) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, st
     path = run / LEDGER
     if not path.exists():
         return (), ()
-    with Ledger(path, journal=None) as ledger:
+    with _readable(path) as place, Ledger(place, journal=None) as ledger:
         totals = ledger.attempt_totals()
         stages = tuple(sorted(ledger.stages().items()))
     if not totals.calls:
@@ -138,7 +144,34 @@ def _ledger(run: Path) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, st
     return stages, (("model calls", f"{totals.calls:,}"), ("failed attempts", f"{totals.failed:,}"), *words)
 
 
+@contextmanager
+def _readable(path: Path) -> Generator[Path]:
+    """The ledger, or a copy of it where its folder cannot be written: SQLite makes files beside what it reads."""
+    if os.access(path.parent, os.W_OK):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for found in path.parent.glob(f"{path.name}*"):
+            if not found.name.endswith("-shm"):
+                shutil.copyfile(found, Path(scratch) / found.name)
+        yield Path(scratch) / path.name
+
+
 def _short(value: Any) -> str:
+    """A value of `summary.json` in words: a dash for null or nothing, the first few of many, a small number as it is.
+
+    >>> _short({"right": 3, "share": 0.123456, "ci": [0.1, None]}), _short(None), _short([])
+    ('right 3, share 0.1235, ci (0.1, –)', '–', '–')
+    """
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_short(inner)}" for name, inner in list(value.items())[:6])  # pyright: ignore[reportUnknownVariableType]
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        parts = [f"{name} {_inner(inner)}" for name, inner in value.items()]  # pyright: ignore[reportUnknownVariableType]
+    elif isinstance(value, list):
+        parts = [_inner(inner) for inner in value]  # pyright: ignore[reportUnknownVariableType]
+    else:
+        return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    more = f" and {len(parts) - _TOLD} more" if len(parts) > _TOLD else ""
+    return ", ".join(parts[:_TOLD]) + more or "–"
+
+
+def _inner(value: Any) -> str:
+    return f"({_short(value)})" if isinstance(value, dict | list) and value else _short(value)

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Scale
-from stepcredit.core.records import Credit, Judgement, Steps, Verdict
+from stepcredit.core.records import Credit, Judgement, Rollout, Steps, Verdict
 from stepcredit.report.views import PieceView, RolloutView, RuleView, StepView
 
 
@@ -58,7 +58,14 @@ def rollout_view(
         finish=rollout.finish,
         tokens=len(rollout.completion_ids),
         note=note,
+        size_unit="byte" if _is_bytes(rollout) else "token",
     )
+
+
+def _is_bytes(rollout: Rollout) -> bool:
+    """True if the tokens are the bytes of the text: nobody named a tokenizer, so a number of tokens says nothing."""
+    ids = rollout.completion_ids
+    return rollout.retokenised and ids.tolist() == list(rollout.text.encode("utf-8", "surrogatepass"))
 
 
 def _judgement_of(shown: Sequence[Credit]) -> Judgement | None:

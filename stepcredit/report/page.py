@@ -35,7 +35,7 @@ def write_report(data: ReportData) -> str:
         .render(
             data=data,
             version=package_version(),
-            tables=[(table, _heads(table), shown_rows(table)) for table in data.tables],
+            tables=[(table, _heads(table), shown_rows(table)) for table in data.tables if table.rows],
             drawings=[(plot.title, _ours(plot_svg(plot, name=f"plot{place}"))) for place, plot in enumerate(plots)],
             css=_ours(_text("page.css")),
             script=_ours("\n".join(_text(name) for name in _SCRIPTS)),

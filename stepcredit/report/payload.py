@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from stepcredit.core.records import Label
-from stepcredit.report.views import RolloutView, StepView
+from stepcredit.report.views import RolloutView, StepView, judge_name
 
 CHUNK = 200
 """Solutions a chunk: small enough to parse in a frame, large enough to keep the page's element count low."""
@@ -92,8 +92,10 @@ def _solution(view: RolloutView) -> dict[str, Any]:
         "answer": _plain(view.answer),
         "outcome_reason": _plain(view.outcome_reason),
         "judge": _plain(view.judge),
+        "judge_name": _plain(judge_name(view.judge)),
         "finish": view.finish,
         "tokens": view.tokens,
+        "unit": view.size_unit,
         "note": _plain(view.note),
         "rules": [[_plain(rule.name), rule.kept, _plain(rule.note)] for rule in view.rules],
         "steps": [_step(step, view) for step in view.steps],

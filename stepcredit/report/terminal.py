@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from rich.cells import cell_len
 from rich.columns import Columns
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from stepcredit.core.records import Label
 from stepcredit.report.cells import ShownCell, is_text, shown_rows
-from stepcredit.report.views import PieceView, ReportData, RolloutView, StepView, TableView, thoughts_of
+from stepcredit.report.views import PieceView, ReportData, RolloutView, StepView, TableView, judge_name, thoughts_of
 
 _MARKS = {
     Label.CORRECT: ("✓", "blue"),
@@ -37,11 +38,11 @@ def terminal_report(data: ReportData, *, limit: int | None = None) -> Renderable
         parts.append(Text(data.subtitle, style="dim"))
     if data.counts:
         parts.append(Text("  ".join(f"{name} {_grouped(value)}" for name, value in data.counts)))
-    parts += [Padding(terminal_table(table), (1, 0, 0, 0)) for table in data.tables]
+    parts += [Padding(terminal_table(table), (1, 0, 0, 0)) for table in data.tables if table.rows]
     if data.closing:
         parts.append(Padding(Text(data.closing, style="italic"), (1, 0)))
     shown = data.solutions if limit is None else data.solutions[:limit]
-    parts += [Padding(terminal_solution(view), (1, 0, 0, 0)) for view in shown]
+    parts += [Padding(terminal_solution(view, judge=data.judge), (1, 0, 0, 0)) for view in shown]
     left = len(data.solutions) - len(shown) + data.omitted
     if left and limit != 0:
         parts.append(Padding(Text(f"{left:,} more solutions", style="dim"), (1, 0, 0, 0)))
@@ -58,9 +59,8 @@ class TerminalTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Rich renders it by this."""
         del console
-        widths = [_least_width(self.table, column=place) for place in range(len(self.table.columns))]
-        fits = sum(widths) + 3 * len(widths) + 1 <= options.max_width
-        yield _side_by_side(self.table, widths) if fits else _blocks(self.table)
+        widths = _widths(self.table, room=options.max_width)
+        yield _blocks(self.table) if widths is None else _side_by_side(self.table, widths)
 
 
 def terminal_table(table: TableView) -> TerminalTable:
@@ -68,19 +68,45 @@ def terminal_table(table: TableView) -> TerminalTable:
     return TerminalTable(table)
 
 
+def _widths(table: TableView, *, room: int) -> list[int] | None:
+    """[C] widths of the columns side by side, none below its least; `None` if the room is too small for that.
+
+    What room is left goes to the columns that want least of it, so that one long text alone is wrapped. Rich is not
+    asked: it makes columns narrower than their least width, and then cuts the table at the console's edge.
+    """
+    columns = range(len(table.columns))
+    least = [_least_width(table, column=place) for place in columns]
+    wanted = [_full_width(table, column=place) - least[place] for place in columns]
+    spare = room - sum(least) - 3 * len(least) - 1
+    if spare < 0:
+        return None
+    widths = list(least)
+    for rank, place in enumerate(sorted(columns, key=lambda column: wanted[column])):
+        given = min(wanted[place], spare // (len(widths) - rank))
+        widths[place] += given
+        spare -= given
+    return widths
+
+
 def _least_width(table: TableView, *, column: int) -> int:
     """Narrowest width of a column: heads and words wrap at spaces, numbers and their intervals do not."""
     words = ["", *table.columns[column].split()]
     for row in shown_rows(table):
         words += row[column].text.split() if is_text(table, column=column) else [_cell(row[column])]
-    return max(map(len, words))
+    return max(map(cell_len, words))
+
+
+def _full_width(table: TableView, *, column: int) -> int:
+    """Width at which nothing in a column is wrapped."""
+    texts = [table.columns[column], *(_cell(row[column]) for row in shown_rows(table))]
+    return max(cell_len(line) for text in texts for line in text.split("\n"))
 
 
 def _side_by_side(table: TableView, widths: Sequence[int]) -> Table:
     shown = Table(title=table.title or None, title_justify="left", caption=table.note or None, caption_justify="left")
     for place, name in enumerate(table.columns):
         left = is_text(table, column=place)
-        shown.add_column(Text(name), justify="left" if left else "right", min_width=widths[place])
+        shown.add_column(Text(name), justify="left" if left else "right", width=widths[place])
     for row in shown_rows(table):
         shown.add_row(*(Text(_cell(cell)) for cell in row))
     return shown
@@ -98,10 +124,17 @@ def _cell(cell: ShownCell) -> str:
     return "–" if cell.kind == "none" else f"{cell.text} {cell.bounds}".strip()
 
 
-def terminal_solution(view: RolloutView) -> RenderableType:
-    """One solution: head, problem, then step by step with thoughts, verdicts and advantages of the first rule."""
+def terminal_solution(view: RolloutView, *, judge: str = "") -> RenderableType:
+    """One solution: head, problem, then step by step with thoughts, verdicts and advantages of the first rule.
+
+    Args:
+        view: the solution.
+        judge: what to call the judge; by default what its fingerprint says.
+    """
     label, style = _OUTCOMES.get(view.outcome, ("? unscorable", "bold yellow"))
-    facts = [view.method, "" if view.round is None else f"round {view.round}", f"{view.tokens} tokens", view.judge]
+    size = f"{view.tokens:,} {view.size_unit}{'' if view.tokens == 1 else 's'}"
+    facts = [view.method, "" if view.round is None else f"round {view.round}", size]
+    facts.append((judge or judge_name(view.judge)) if view.judge else "")
     head = Text.assemble((label, style), f"  answer {view.answer if view.answer is not None else 'none read'}")
     head.append(f"  reference {view.reference if view.reference is not None else 'none known'}")
     head.append("  " + " · ".join(fact for fact in facts if fact), style="dim")

@@ -1,8 +1,9 @@
 """Views: what the report shows, as frozen values; programs fill them, the page and the terminal render them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Finish, Label, OutcomeStatus
@@ -25,6 +26,9 @@ class Estimate:
     high: float | None = None
     digits: int = 3
 
+
+SizeUnit = Literal["token", "byte"]
+"""What a solution's tokens are: those of a tokenizer, or, where none was named, the bytes of its text."""
 
 Cell = str | int | float | Estimate | None
 """One table cell; `None` is shown as a dash, never as 0."""
@@ -169,11 +173,12 @@ class RolloutView:
         rules: the credit rules whose advantages the pieces carry.
         method: name of the arm or the model that wrote it; the viewer filters by it.
         round: number of the training round, `None` outside training.
-        judge: fingerprint or name of the judge, empty if none read it.
+        judge: fingerprint of the judge, empty if none read it; see `judge_name`.
         scale: what the scores mean, `None` if the judge gives labels only.
         finish: why the completion ended.
         tokens: number of completion tokens.
         note: one line of the program's own, shown under the head.
+        size_unit: what the tokens are; says what `tokens` counts.
     """
 
     id: str
@@ -192,6 +197,7 @@ class RolloutView:
     finish: Finish = "stop"
     tokens: int = 0
     note: str = ""
+    size_unit: SizeUnit = "token"
 
     @property
     def unknown(self) -> int:
@@ -209,7 +215,7 @@ class ReportData:
         subtitle: one line: what was done.
         facts: name and value pairs of the run header (policy, judge, credit, seeds, versions, command).
         counts: name and number pairs shown large (responses, judged, unknown ...).
-        tables: result tables.
+        tables: result tables; one without rows is not shown.
         plots: plots under the tables.
         closing: the sentence that the figures allow.
         solutions: what the step viewer holds; choose at most some 10,000.
@@ -225,6 +231,20 @@ class ReportData:
     closing: str = ""
     solutions: tuple[RolloutView, ...] = ()
     omitted: int = 0
+
+    @property
+    def judge(self) -> str:
+        """Name of the judge that was asked for, from the fact `judge`; empty where a run has several."""
+        return dict(self.facts).get("judge", "")
+
+
+def judge_name(fingerprint: str) -> str:
+    """What to call a judge of which only the fingerprint is known: the words before its digest.
+
+    >>> judge_name("intrinsic:d0af6e1b9c2f4a5d8e7b6c5d4e3f2a1b"), judge_name("markers:world-1")
+    ('intrinsic', 'markers:world-1')
+    """
+    return re.sub(r":[0-9a-f]{16,}$", "", fingerprint)
 
 
 @final

@@ -168,6 +168,10 @@ class _Encoder:
             return encode_array(value)
         if isinstance(value, tuple | list):
             return [self._value(item) for item in cast("tuple[Any, ...]", value)]
+        return self._part(value)
+
+    def _part(self, value: Any) -> dict[str, Any]:
+        """A record inside another."""
         if isinstance(value, records.Verdict):
             return self._verdict(value)
         if id(value) in self._seen:

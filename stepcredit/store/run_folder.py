@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import MachineError, StoreError, UsageError
 from stepcredit.store.cache import VerdictCache
-from stepcredit.store.files import FileWriter, LineFile, sweep, whole_lines
+from stepcredit.store.files import FileWriter, LineFile, named, sweep, whole_lines
 from stepcredit.store.filesystem import examine_place
 from stepcredit.store.ledger import Ledger
-from stepcredit.store.lock import FolderLock, this_process
+from stepcredit.store.lock import FolderLock, owner_of, this_process
 from stepcredit.store.shards import Shard, read_shard, write_shard
 from stepcredit.store.under_way import UnderWay, left_under_way
 
@@ -26,6 +26,8 @@ LEDGER, LOCK = "ledger.sqlite", "lock"
 _MANIFEST, _METRICS_FILE, _UNDER_WAY = "manifest.json", "metrics.jsonl", "under-way"
 _MAGIC = b"stepcredit checkpoint 1\n"
 _TOLD_NOT_REFUSED = ("versions", "machine")
+_BEFORE_MANIFEST = (f"{LEDGER}*", f".{_MANIFEST}.*.part", ".trial-*", _UNDER_WAY)
+_ELSEWHERE = "choose another folder with --out"
 _PRETTY = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -55,24 +57,32 @@ class RunFolder:
         self._metric_count = ledger.count(_METRICS)
 
     @staticmethod
-    def create_or_open(path: Path, manifest: Mapping[str, Any]) -> "RunFolder":
+    def create_or_open(
+        path: Path, manifest: Mapping[str, Any], *, later: str = "", said: Mapping[str, str] | None = None
+    ) -> "RunFolder":
         """Make the folder, or go on in it.
 
         Args:
             path: the folder.
             manifest: JSON-able: resolved recipe, seeds, versions, digests. When the run goes on it must be the same;
                 keys under `versions` and `machine` may differ and are told in `notes`.
+            later: dotted key whose value may be `None` for now; `settle` gives it. A run that never came so far holds
+                nothing yet, and takes any manifest.
+            said: what is said in place of the two values of a key, where they are digests; such keys are compared
+                last.
 
         Raises:
-            UsageError: if the folder holds a run with another manifest; names the first key that differs.
+            UsageError: if the folder holds a run with another manifest (names the first key that differs), or files
+                that are none of ours, or has no name; nothing is touched then.
             StoreError: if another process writes to it, or the ledger is damaged.
             MachineError: if the folder cannot be made or written.
         """
+        _refuse_foreign(path)
         files = FileWriter(path)
         place = examine_place(path)
         lock = FolderLock(path / LOCK, everywhere=place.locks)
         try:
-            notes = (*_agree(files, manifest), *place.notes)
+            notes = (*_agree(files, manifest, later=later, said=said or {}), *place.notes)
             ledger = Ledger(path / LEDGER, journal=place.journal)
             try:
                 if lock.died is not None:
@@ -121,6 +131,28 @@ class RunFolder:
     def cache(self) -> VerdictCache:
         """Bytes under content keys, for judges and other callers of models."""
         return VerdictCache(self.ledger)
+
+    def settle(self, key: str, value: str, *, said: str) -> None:
+        """Give the manifest's key that was left for later, or compare it.
+
+        Args:
+            key: as `later` of `create_or_open`.
+            value: its value.
+            said: what is said where the run was made with another.
+
+        Raises:
+            UsageError: if the run was made with another value.
+        """
+        kept = self.manifest
+        *sections, name = key.split(".")
+        inner = kept
+        for section in sections:
+            inner = inner[section]
+        if inner[name] is None:
+            inner[name] = value
+            self._files.write(_MANIFEST, orjson.dumps(kept, option=_PRETTY))
+        elif inner[name] != value:
+            raise UsageError(f"{said}; {_ELSEWHERE}", item=str(self.path))
 
     def stage_done(self, stage: str, key: str) -> bool:
         """True if `mark_done` was called for the stage's part `key`, in this process or an earlier one."""
@@ -283,26 +315,61 @@ def _died_with(path: Path, lock: FolderLock) -> tuple[str, ...]:
     return left if same else ()
 
 
-def _agree(files: FileWriter, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a folder without a name, and one without manifest that holds more than a killed run leaves before it."""
+    try:
+        if not path.is_dir() or (path / _MANIFEST).exists():
+            return
+        if path == Path():
+            raise UsageError("the run folder needs a name of its own; give one with --out")
+        names = sorted(entry.name for entry in path.iterdir() if not _is_ours(entry))
+    except OSError as error:
+        raise named(error, path) from error
+    if names:
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        wrong = f"the folder is no run folder (no {_MANIFEST}) and holds {names[0]}{others}; nothing was touched"
+        raise UsageError(f"{wrong}; {_ELSEWHERE}", item=str(path))
+
+
+def _is_ours(entry: Path) -> bool:
+    if entry.name == LOCK:
+        return entry.is_file() and (entry.stat().st_size == 0 or owner_of(entry) is not None)
+    return any(entry.match(pattern) for pattern in _BEFORE_MANIFEST)
+
+
+def _agree(files: FileWriter, manifest: Mapping[str, Any], *, later: str, said: Mapping[str, str]) -> tuple[str, ...]:
     """Write the manifest of a new run, or compare it with the one that is there."""
     data = orjson.dumps(dict(manifest), option=_PRETTY)
     there = read_json(files.root, _MANIFEST)
-    if there is None:
+    if there is None or (later and _at(there, later) == "null"):
         files.write(_MANIFEST, data)
         return ()
     asked = orjson.loads(data)
     notes: list[str] = []
-    for key, old, new in _differences(there, asked, ""):
+    found = [one for one in _differences(there, asked, "") if one[0] != later or _at(asked, later) != "null"]
+    for key, old, new in sorted(found, key=lambda one: one[0] in said):
         if key.split(".")[0] not in _TOLD_NOT_REFUSED:
-            mend = "run with the same settings, or choose another folder with --out"
-            raise UsageError(f"this run was made with {key} = {old}, not {new}; {mend}", item=str(files.root))
+            wrong = said.get(key, f"this run was made with {key} = {old}, not {new}; run with the same settings")
+            mend = f", or {_ELSEWHERE}" if key not in said else f"; {_ELSEWHERE}"
+            raise UsageError(wrong + mend, item=str(files.root))
         notes.append(f"{key} was {old} and is now {new}: results need not be bit-identical")
     return tuple(notes)
 
 
+def _at(manifest: Mapping[str, Any], key: str) -> str:
+    """Value at a dotted key in JSON, `null` where it is still to come, empty if there is no such key."""
+    found: Any = manifest
+    for name in key.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return ""
+        found = found[name]  # pyright: ignore[reportUnknownVariableType]
+    return orjson.dumps(found).decode()
+
+
 def _differences(there: Any, asked: Any, key: str) -> Iterator[tuple[str, str, str]]:
+    """Keys that differ with both values, in the order of `asked`."""
     if isinstance(there, dict) and isinstance(asked, dict):
-        for name in sorted({*there, *asked}):
+        for name in (*asked, *(name for name in there if name not in asked)):
             inner = f"{key}.{name}" if key else str(name)
             absent = "(absent)"
             if name not in there or name not in asked:

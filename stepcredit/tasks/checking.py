@@ -1,6 +1,7 @@
 """The outcome checker for mathematics in text: reads the final answer and compares it with the reference."""
 
 import asyncio
+import re
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Literal, Self, final
@@ -9,9 +10,14 @@ from stepcredit.core.errors import MachineError
 from stepcredit.core.records import Finish, Outcome, OutcomeStatus, Rollout
 from stepcredit.tasks.answers import read_answer
 from stepcredit.tasks.equivalence import is_choice, same, tidy
-from stepcredit.tasks.math_pool import MathPool, failure_of
+from stepcredit.tasks.math_pool import Match, MathPool, failure_of
 
 Mode = Literal["math", "string"]
+
+UNREADABLE = "answer not readable"
+"""Reason of a wrong answer that is neither text, number, letter nor formula."""
+
+_NO_INK = re.compile(r"[\s?!.,;:_*#~'\"…-]*")
 
 
 @final
@@ -32,6 +38,8 @@ class MathChecker:
     first, since it is not symmetric), in processes that can be killed.
 
     - A finished text without a readable answer is `wrong` (reason `no answer`): the attempt failed, not the checker.
+    - An answer that nobody can read is `wrong` too (reason `answer not readable`), as the field has it: in both modes
+      one of nothing but punctuation, in math mode also one that math-verify cannot read.
     - A text cut at the token limit is held to explicit answers only (box, mark, statement), never to its last number;
       without one it is `wrong` (reason `cut before an answer`), or `unscorable` with `cut="unscorable"`.
     - `unscorable` is what we could not decide: no reference, open completion, timeout, memory limit, a reference that
@@ -60,7 +68,7 @@ class MathChecker:
     def fingerprint(self) -> str:
         """Name and settings."""
         limit = f"/{self._pool.timeout_s:g}s" if self._pool else ""
-        return f"math-checker/1/{self._mode}{limit}/cut-{self._cut}"
+        return f"math-checker/2/{self._mode}{limit}/cut-{self._cut}"
 
     async def check(self, rollout: Rollout) -> Outcome:
         """Check one rollout; many may wait at once, the pool bounds what runs."""
@@ -110,19 +118,23 @@ class MathChecker:
         verdict = same(reference, answer.text)
         if verdict is not None:
             return Grade("right" if verdict else "wrong", answer.text)
+        if _NO_INK.fullmatch(tidy(answer.text)):
+            return Grade("wrong", answer.text, UNREADABLE)
         if self._mode == "string":
             return Grade("unscorable", answer.text, "text and numbers cannot decide; math mode can")
         return answer.text
 
-    def _submit(self, reference: str | None, answer: str) -> "Future[bool | None]":
+    def _submit(self, reference: str | None, answer: str) -> "Future[Match]":
         if self._pool is None or reference is None:
             raise MachineError("no processes to compare in")
         return self._pool.submit(tidy(reference), tidy(answer))
 
 
-def _grade(answer: str, result: bool | BaseException | None) -> Grade:  # noqa: FBT001 -- a future's result
+def _grade(answer: str, result: Match | BaseException) -> Grade:
     if isinstance(result, BaseException):
         return Grade("unscorable", answer, failure_of(result))
-    if result is None:
+    if result == "reference not readable":
         return Grade("unscorable", answer, "math-verify cannot read the reference")
-    return Grade("right" if result else "wrong", answer)
+    if result == "answer not readable":
+        return Grade("wrong", answer, UNREADABLE)
+    return Grade("right" if result == "equal" else "wrong", answer)

@@ -22,8 +22,11 @@ _CHOICE = re.compile(
 )
 _PROSE = re.compile(r"[A-Za-z]{2,}.*\s.*[A-Za-z]{2,}|[A-Za-z]{2,}\s", re.DOTALL)
 _INSIDE = re.compile(r"-?(?:\d+(?:\.\d+)?(?:/\d+)?|\.\d+)")
-_BASED = re.compile(r"([0-9A-Za-z]+)_(\d+)")
+_BASED = re.compile(r"([0-9A-Za-z]+)_(\d{1,4})")
 _WORDS = re.compile(r"(?=.*[A-Za-z]{4})[A-Za-z]{2,}(?:[ '-][A-Za-z]+)*")
+_LONGEST = 4000
+"""Characters of a number whose value is taken: Python refuses to read numbers of more than 4,300 digits."""
+
 _COUNTS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -60,9 +63,13 @@ def normalise(answer: str) -> str:
 def number(text: str) -> Fraction | None:
     r"""Exact value of a normalised whole number, decimal or fraction of whole numbers; `None` for anything else.
 
+    Numbers of more than 4,000 characters have no value here either.
+
     >>> number("-3.50"), number(r"\frac{1}{3}"), number("1/0") is None, number("2x") is None
     (Fraction(-7, 2), Fraction(1, 3), True, True)
     """
+    if len(text) > _LONGEST:
+        return None
     if _DECIMAL.fullmatch(text):
         return Fraction(text)
     fraction = _FRACTION.fullmatch(text)
@@ -98,7 +105,7 @@ def same(reference: str, answer: str) -> bool | None:
 
     The order: choice letter, equal text, equal number, numbers in one base, a number in a sentence, plain words. A
     reference that is a choice letter needs a letter. A percent sign on one side only may mean the number or a
-    hundredth of it.
+    hundredth of it. Numbers too long to be read are compared digit by digit.
 
     >>> same("1/2", r"\frac{1}{2}"), same("7", "8"), same("B", "(B)"), same("x+1", "1+x")
     (True, False, True, None)
@@ -120,6 +127,8 @@ def same(reference: str, answer: str) -> bool | None:
 
 
 def _same_number(wanted: str, got: str) -> bool | None:
+    if max(len(wanted), len(got)) > _LONGEST:
+        return _same_digits(wanted, got)
     left, right = number(wanted.rstrip("%")), number(got.rstrip("%"))
     if left is None or right is None:
         return None
@@ -129,6 +138,19 @@ def _same_number(wanted: str, got: str) -> bool | None:
         return left == right / 100 if "%" in got else left / 100 == right
     near = abs(left - right) < Fraction(1, 10**5) and "." in wanted + got
     return None if near else False
+
+
+def _same_digits(wanted: str, got: str) -> bool | None:
+    """Decimals as texts: whole numbers by their digits; others only where their sizes differ by far."""
+    sides = [side.rstrip("%") for side in (wanted, got)]
+    if not all(_DECIMAL.fullmatch(side) for side in sides):
+        return None
+    whole = [side.lstrip("+-").partition(".")[0].lstrip("0") for side in sides]
+    if abs(len(whole[0]) - len(whole[1])) > 4:  # more than a percent sign and rounding can make
+        return False
+    if "." in wanted + got or "%" in wanted + got:
+        return None
+    return whole[0] == whole[1] and wanted.startswith("-") == got.startswith("-")
 
 
 def _same_based(wanted: str, got: str) -> bool | None:

@@ -1,7 +1,7 @@
 """Problem sets and recorded responses from files: one JSON object a line, plain, `.gz` or `.zst`.
 
-Both spellings are read: `problem` or `question`, `gold` or `answer`, `response` or `completion`. Further keys
-are ignored. Every error is one line that names file and line, and how to mend it.
+Both spellings are read: `problem` or `question`, `gold` or `answer`, `response` or `completion`; where a line has
+both they must agree. Further keys are ignored. Every error is one line that names file and line, and how to mend it.
 """
 
 import difflib
@@ -28,6 +28,14 @@ _SPELLINGS = {
     "gold": ("gold", "answer"),
     "response": ("response", "completion"),
 }
+_OTHERS = {
+    "problem": ("query", "prompt", "instruction", "input"),
+    "gold": ("ground_truth", "target", "reference", "reference_answer", "gold_answer", "final_answer"),
+    "response": ("output", "generation", "generated_text", "model_output", "prediction"),
+}
+"""What other tools call them (`docs/glossary.md`): not read, but named where a key is absent."""
+
+_OURS = {"problem": "problem", "gold": "answer", "response": "completion"}
 
 
 @final
@@ -240,38 +248,57 @@ def _object(line: bytes, place: str, offset: int) -> Mapping[str, Any]:
     return row
 
 
-def _find(row: Mapping[str, Any], name: str, place: str) -> Any:
-    """Value under one of the spellings of a key.
+def _find(row: Mapping[str, Any], name: str, place: str) -> tuple[str, Any]:
+    """Key and value under one of the spellings of a key.
 
     Raises:
-        UsageError: if none is there; names the nearest key that is.
+        UsageError: if none is there (names the key to rename), or two that differ.
     """
     spellings = _SPELLINGS[name]
-    for key in spellings:
-        if key in row:
-            return row[key]
-    wanted = " or ".join(f"`{key}`" for key in spellings)
-    near = [match for key in spellings for match in difflib.get_close_matches(key, row, 1, 0.6)]
-    hint = f"rename `{near[0]}`" if near else f"the keys are {', '.join(f'`{key}`' for key in row) or 'none'}"
-    null = "; write null if no reference answer is known" if name == "gold" else ""
-    raise UsageError(f"no key {wanted}; {hint}{null}", item=place)
+    there = [key for key in spellings if key in row]
+    if not there:
+        wanted = " or ".join(f"`{key}`" for key in spellings)
+        null = "; write null if no reference answer is known" if name == "gold" else ""
+        raise UsageError(f"no key {wanted}; {_rename(row, name)}{null}", item=place)
+    first, last = there[0], there[-1]
+    if not _alike(row[first], row[last]):
+        told = f"`{first}` is {_kind(row[first])} and `{last}` is {_kind(row[last])}"
+        raise UsageError(f"{told}; both are read as the {_OURS[name]}, so leave one out", item=place)
+    return first, row[first]
+
+
+def _rename(row: Mapping[str, Any], name: str) -> str:
+    """Which key is to be renamed to what; all keys where that cannot be told."""
+    for key in _SPELLINGS[name]:
+        if near := difflib.get_close_matches(key, row, 1, 0.6):
+            return f"rename `{near[0]}` to `{key}`"
+    for key in row:
+        if key.lower().replace(" ", "_").replace("-", "_") in _OTHERS[name]:
+            return f"rename `{key}` to `{_OURS[name]}`"
+    return f"the keys are {', '.join(f'`{key}`' for key in row) or 'none'}"
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal, or a number and its text."""
+    numbers = all(isinstance(value, str | int | float) and not isinstance(value, bool) for value in (one, other))
+    return one == other or (numbers and str(one) == str(other))
 
 
 def _text(row: Mapping[str, Any], name: str, place: str) -> str:
-    value = _find(row, name, place)
+    key, value = _find(row, name, place)
     if not isinstance(value, str):
-        raise UsageError(f"`{name}` must be a text, got {_kind(value)}", item=place)
+        raise UsageError(f"`{key}` must be a text, got {_kind(value)}", item=place)
     return value
 
 
 def _reference(row: Mapping[str, Any], place: str) -> str | None:
-    value = _find(row, "gold", place)
+    key, value = _find(row, "gold", place)
     if value is None:
         return None
     parts = value if isinstance(value, list) else [value]
     if not parts or not all(isinstance(part, str | int | float) and not isinstance(part, bool) for part in parts):
         wanted = "a text, a number, a list of these, or null"
-        raise UsageError(f"`gold` must be {wanted}, got {_kind(value)}", item=place)
+        raise UsageError(f"`{key}` must be {wanted}, got {_kind(value)}", item=place)
     return ", ".join(str(part) for part in parts)
 
 

@@ -20,10 +20,13 @@ OK = "ok"
 Kind = Literal["step", "check", "wait", "answer", "other"]
 
 _SEGMENT = re.compile(r"(?:^\s*(?=[^\s;])|;)[^;]*")
-_STEP = re.compile(r"Step(\d+) (\d+) ([+*/]\d+) (\d+)")
-_CHECK = re.compile(r"check (\d+) (\*\d+) (\d+) (no-wait|ok)")
-_LINE = re.compile(r"Step(\d+) (\d+)")
-_BLOCK = re.compile(r"(?:; Step\d+ \d+ )*; Step\d+ \d+(?: <eos>)?")
+_N = r"\d{1,999}"
+"""A number; Python reads none of more than 4,300 digits, so what is so long is unreadable."""
+
+_STEP = re.compile(rf"Step({_N}) ({_N}) ([+*/]{_N}) ({_N})")
+_CHECK = re.compile(rf"check ({_N}) (\*{_N}) ({_N}) (no-wait|ok)")
+_LINE = re.compile(rf"Step({_N}) ({_N})")
+_BLOCK = re.compile(rf"(?:; Step{_N} {_N} )*; Step{_N} {_N}(?: <eos>)?")
 _OPERATORS = frozenset(f"{sign}{k}" for sign in "+*/" for k in range(1, MODULUS))
 _INVERSE = {k: pow(k, -1, MODULUS) for k in range(1, MODULUS)}
 

@@ -12,6 +12,7 @@ from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Group, Judgement, Outcome, Rollout, Steps, Verdict
 from stepcredit.store.codec import decode, encode
 from stepcredit.store.run_folder import RunFolder
+from stepcredit.training.monitor_facts import askable, unknown_reason
 from stepcredit.training.parts import Parts, RoundSettings
 
 STAGE = "judgement"
@@ -26,11 +27,13 @@ class Evaluated:
         groups: complete groups in order.
         judgements: one a rollout, in the order of the groups; all-unknown for outcome-only rules.
         reasons: how often each reason for an unknown judgement of a scorable rollout occurred.
+        judged: False if there was no judge to ask.
     """
 
     groups: tuple[Group, ...]
     judgements: tuple[Judgement, ...]
     reasons: Counter[str]
+    judged: bool = True
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -38,10 +41,13 @@ class Evaluated:
         return [outcome for group in self.groups for outcome in group.outcomes]
 
     @property
-    def parse_rate(self) -> float:
-        """Share of scorable rollouts with a known judgement; 1 if there are none to judge."""
-        asked = [j for j in self.judgements if j.steps.outcome.status != "unscorable"]
-        return sum(j.known for j in asked) / len(asked) if asked else 1.0
+    def parse_rate(self) -> float | None:
+        """Share of the judgements that could be read among those that a judge could be asked for; `None` without any.
+
+        The same share as the monitors' (`monitor_facts.askable`), whatever their number.
+        """
+        asked = [judgement for judgement in self.judgements if askable(judgement)] if self.judged else []
+        return sum(judgement.known for judgement in asked) / len(asked) if asked else None
 
 
 async def evaluate_round(
@@ -58,18 +64,13 @@ async def evaluate_round(
     if parts.judge is None:
         silent = Verdict(reason="no judge: the rule reads outcomes only")
         judgements = [Judgement(steps, (silent,) * len(steps), "none") for steps in cut]
-        return Evaluated(tuple(complete), tuple(judgements), Counter())
+        return Evaluated(tuple(complete), tuple(judgements), Counter(), judged=False)
     judge = parts.judge
     judgements = await asyncio.gather(*(judge_one(judge, folder, steps) for steps in cut))
     folder.ledger.flush()
     asked = [judgement for judgement in judgements if judgement.steps.outcome.status != "unscorable"]
     reasons = Counter(reason for judgement in asked if (reason := unknown_reason(judgement)))
     return Evaluated(tuple(complete), tuple(judgements), reasons)
-
-
-def unknown_reason(judgement: Judgement) -> str:
-    """Reason of the first unknown verdict, empty if all are known."""
-    return next((v.reason for v in judgement.verdicts if not v.known), "")
 
 
 async def judge_one(judge: Judge, folder: RunFolder, steps: Steps, *, stage: str = STAGE) -> Judgement:

@@ -22,13 +22,16 @@ class RoundRow:
         rollouts: sampled rollouts so far, all rounds.
         right: share of right outcomes among the round's scorable rollouts.
         unscorable: rollouts without an outcome.
-        parse_rate: share of scorable rollouts whose judgement was read.
+        parse_rate: share of the rollouts that the judge could be asked about whose judgement was read; `None` if there
+            was none, or no judge.
         unknown_reasons: reasons of unknown judgements, counted.
         kept: rollouts trained on.
         updates: optimiser steps.
-        process_weight: weight of the process stream, and the schedule's reason.
+        process_weight: weight of the process stream; `None` for rules that read outcomes only.
+        process_weight_reason: the schedule's reason.
         sampler_gap: mean |trainer - sampler| logprob gap, nats per token.
         kl: KL(old || current) of the last update (k3), nats per token.
+        largest_kl: the largest of the round's updates; `None` if no update was taken, or one was not finite.
         clip_low: share of tokens clipped from below at the last update.
         clip_high: share of tokens clipped from above.
         entropy: of the policy at the last update, nats per token.
@@ -53,6 +56,7 @@ class RoundRow:
     process_weight_reason: str = ""
     sampler_gap: float | None = None
     kl: float | None = None
+    largest_kl: float | None = None
     clip_low: float | None = None
     clip_high: float | None = None
     entropy: float | None = None

@@ -14,6 +14,7 @@ import numpy as np
 from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Group, Judgement, Outcome, Update
 from stepcredit.judges.intrinsic.gaming import CountReflections, shape_of
+from stepcredit.judges.verdicts import UNMATCHABLE
 
 MIN_COUNT = 30
 """A share of fewer things than this is unknown: chance alone would move it past any bound."""
@@ -28,7 +29,6 @@ OVERLONG = 20_000
 """A judge's reply of so many characters is over-long whatever it says."""
 
 _UNREADABLE = re.compile(r"(P\d+) unreadable after")
-_NOT_ASKED = re.compile(r"no answer block to match$|^the outcome is unscorable")
 _RIGHT_TASKS = ("P1", "P2", "P3", "P23")
 
 
@@ -160,26 +160,52 @@ def behaviour_facts(judgements: Sequence[Judgement], count: CountReflections | N
 def parse_rates(judgements: Sequence[Judgement]) -> dict[str, float]:
     """Share of what the judge was asked that could be read, by task (F3), from the verdicts' reasons.
 
-    `judge` counts every solution that the judge could be asked about: not those without an outcome, nor wrong ones
-    without an answer block. A task of the intrinsic judge has a rate of its own once a reply to it was given up; it is
-    taken over the right solutions (P1, P2, P3) or the wrong ones (P4). Shares of few solutions are left out.
+    `judge` counts every solution that the judge could be asked about (`askable`): not those without an outcome, nor
+    wrong ones without an answer block. A task of the intrinsic judge has a rate of its own once a reply to it was given
+    up; it is taken over the right solutions (P1, P2, P3) or the wrong ones (P4). Shares of few solutions are left out.
 
     Source: tp_grpo.md 6, F3. Differs: per solution, from recorded verdicts, so that a resumed run counts alike.
     """
     failed: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     for judgement in judgements:
-        reason = next((v.reason for v in judgement.verdicts if not v.known), None)
-        if not judgement.verdicts or (reason is not None and _NOT_ASKED.search(reason)):
+        if not askable(judgement):
             continue
         asked["judge"] += 1
         asked[judgement.steps.outcome.status] += 1
-        if reason is not None:
+        if not judgement.known:
+            reason = unknown_reason(judgement)
             failed["judge"] += 1
             named = _UNREADABLE.search(reason)
             failed.update([named[1]] if named else [])
     base = {task: asked["right" if task in _RIGHT_TASKS else "wrong"] for task in failed} | {"judge": asked["judge"]}
     return {task: 1 - failed[task] / count for task, count in base.items() if count >= MIN_COUNT}
+
+
+def askable(judgement: Judgement) -> bool:
+    """True if the judge could be asked: the rollout has steps, an outcome, and where it is wrong an answer block.
+
+    The one meaning of `asked` for the round's row, the schedule (F1) and the monitor (F3).
+    """
+    if not judgement.verdicts or judgement.steps.outcome.status == "unscorable":
+        return False
+    return not unknown_reason(judgement).endswith(UNMATCHABLE)
+
+
+def unknown_reason(judgement: Judgement) -> str:
+    """Reason of the first unknown verdict, empty if all are known."""
+    return next((v.reason for v in judgement.verdicts if not v.known), "")
+
+
+def largest_kl(updates: Sequence[Update]) -> float | None:
+    """Largest moving KL (k3) of some updates, nats per token; NaN if one was not finite, `None` if none was taken.
+
+    Updates without a trained token moved nothing and have none.
+
+    Source: tp_grpo.md 6, F2 (moving KL). Differs: none.
+    """
+    found = [update.kl_k3 for update in updates if update.tokens > 0]
+    return None if not found else max(found) if np.isfinite(found).all() else float("nan")
 
 
 def score_mass(judgements: Sequence[Judgement], scale: Scale | None) -> float | None:

@@ -19,6 +19,8 @@ from stepcredit.training.monitor_facts import (
     RoundFacts,
     behaviour_facts,
     judge_loops,
+    known,
+    largest_kl,
     outcome_facts,
     parse_rates,
     scorable_right,
@@ -158,7 +160,7 @@ async def _one_round(walk: _Walk) -> Round | None:
         return None
     walk.mark()
     evaluated = await evaluate_round(parts, settings, folder, rollouts=rollouts)
-    scheduled = process_weight(settings.process_weight, index, history=_signs(walk.history.rows))
+    scheduled = process_weight(settings.process_weight, index, history=_signs(walk.history.rounds))
     weight, reason = monitored_weight(settings.monitors, scheduled, round_index=index, firings=walk.history.firings)
     second = await rejudge_round(parts, settings, folder, evaluated=evaluated, weight=weight, round_index=index)
     credited = parts.credit(evaluated.groups, evaluated.judgements, process_weight=weight, round_index=index)
@@ -188,7 +190,9 @@ async def _one_round(walk: _Walk) -> Round | None:
     facts = _facts(walk, evaluated, trained, second=second, row=row)
     readings = ask_round(settings.monitors, [*walk.history.facts, facts])
     firings = (*walk.firings, *readings.firings)
-    row = replace(row, process_weight=weight, process_weight_reason=reason, fired=sorted({f.monitor for f in firings}))
+    row = replace(row, fired=sorted({f.monitor for f in firings}))
+    if parts.judge is not None:  # a rule of outcomes has no process stream to weigh
+        row = replace(row, process_weight=weight, process_weight_reason=reason)
     done = Round(row, trained.updates, facts, firings)
     _record(folder, parts, done, readings=readings)
     return done
@@ -225,9 +229,10 @@ def _problems(settings: RoundSettings, history: History) -> int:
     return length.after(last.problems, last.kl)
 
 
-def _signs(rows: Sequence[RoundRow]) -> list[Signs]:
-    played = [row for row in rows if row.index >= 0]
-    return [Signs(1.0 if r.parse_rate is None else r.parse_rate, r.kl or 0.0, r.accuracy) for r in played]
+def _signs(rounds: Sequence[Round]) -> list[Signs]:
+    """From the updates themselves: a KL that is not finite stands in them as NaN, in the rows as unknown."""
+    played = [found for found in rounds if found.row.index >= 0]
+    return [Signs(r.row.parse_rate, largest_kl(r.updates), r.row.accuracy) for r in played]
 
 
 def _row(walk: _Walk, evaluated: Evaluated, trained: Trained, *, measured: Measurement | None) -> RoundRow:
@@ -294,6 +299,7 @@ def _trained(trained: Trained) -> dict[str, Any]:
         "updates": len(trained.updates),
         "sampler_gap": trained.sampler_gap,
         "kl": last.kl_k3 if last else None,
+        "largest_kl": known(largest_kl(trained.updates)),
         "clip_low": last.clip_low if last else None,
         "clip_high": last.clip_high if last else None,
         "entropy": last.entropy if last else None,

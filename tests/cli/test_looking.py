@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from stepcredit import cli
+from stepcredit.cli.options import told
 from stepcredit.core.errors import MachineError
 from stepcredit.recipes import extras
 from stepcredit.recipes.doctor import examine
@@ -35,8 +36,45 @@ def test_report_renders_again_what_a_program_saved(tmp_path: Path, capsys: pytes
 
 
 def test_report_of_a_run_that_showed_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verb("report", str(tmp_path)) == 2
+    RunFolder.create_or_open(tmp_path / "r", {"verb": "judge"}).close()
+    assert verb("report", str(tmp_path / "r")) == 2
     assert "nothing to report yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["report", "status"])
+def test_an_ordinary_folder_is_no_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of such a folder report said that the run should come to its end."""
+    assert verb(name, str(tmp_path)) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}: this is not a run folder (no manifest.json)\n"
+
+
+def test_report_where_nothing_can_be_written_names_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It named --out, which report does not have."""
+    run = tmp_path / "r"
+    save_report(run, ReportData("a run", solutions=(SHOWN,)))
+
+    def refuse(*_: object) -> None:
+        raise MachineError("no permission to write here; choose another folder with --out")
+
+    monkeypatch.setattr("stepcredit.recipes.report_run.FileWriter.write", refuse)
+    assert verb("report", str(run)) == 3
+    assert capsys.readouterr().err == f"error: {run}: report.html cannot be written here; --terminal shows it without\n"
+    assert verb("report", str(run), "--terminal") == 0
+
+
+def test_status_of_a_run_that_can_only_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite makes files beside a ledger that it reads: status ended with `unable to open database file`."""
+    run = tmp_path / "r"
+    with RunFolder.create_or_open(run, {"verb": "judge"}) as folder:
+        folder.ledger.put("outcome", "a", {"status": "right"})
+        folder.ledger.flush()
+        before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+        monkeypatch.setattr("stepcredit.recipes.status.os.access", lambda *_: False)
+        found = run_status(run)
+        assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == before
+    assert (found.state, dict(found.stages)["outcome"]) == ("running", 1)
 
 
 def test_status_follows_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,6 +93,26 @@ def test_status_follows_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     for words in ("complete", "responses", "right 3", "0.1235", f"stepcredit report {run}"):
         assert words in said.replace("\n", "")
+    with RunFolder.create_or_open(run, {"verb": "judge"}) as folder:
+        folder.write_json("summary.json", {"tokens": None, "seeds": list(range(8)), "skipped": {}, "ci": [0.5, None]})
+    rows = dict(run_status(run).table().rows)
+    assert (rows["tokens"], rows["skipped"], rows["ci"]) == ("–", "–", "0.5, –")
+    assert rows["seeds"] == "0, 1, 2, 3, 4, 5 and 2 more"
+
+
+def test_a_run_ends_with_where_its_page_and_its_token_credit_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing told where token credit lies."""
+    run = tmp_path / "r"
+    RunFolder.create_or_open(run, {"verb": "run"}).close()
+    save_report(run, ReportData("a run"))
+    for credit, lines in (({"shard": "credit-tp_grpo-1.npz"}, 2), (None, 1)):
+        with RunFolder.create_or_open(run, {"verb": "run"}) as folder, told(run):
+            folder.write_json("summary.json", {"credit": credit})
+        said = capsys.readouterr().out.splitlines()[-lines:]
+        where = f"token credit: {run / 'shards' / 'credit-tp_grpo-1.npz'} (numpy.load reads it)"
+        assert said == [f"report: {run / 'report.html'}", where][:lines]
 
 
 def test_recipes_lists_and_prints(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +135,15 @@ def test_doctor_names_a_folder_where_nothing_can_be_written(monkeypatch: pytest.
     monkeypatch.setattr("stepcredit.recipes.doctor.tempfile.TemporaryDirectory", refuse)
     found = {finding.what: finding for finding in examine(Path("runs"))}
     assert (found["writing"].health, found["writing"].mend) == ("bad", "choose another folder with --out")
+
+
+@pytest.mark.parametrize("below", ["", "runs"])
+def test_doctor_names_a_file_where_the_folder_should_be(tmp_path: Path, below: str) -> None:
+    """It looked at the folder around the file and found it fit."""
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    found = {finding.what: finding for finding in examine(tmp_path / "file" / below)}
+    assert (found["writing"].health, found["writing"].mend) == ("bad", "choose another folder with --out")
+    assert found["writing"].detail == f"a file stands where a folder is needed: {tmp_path / 'file'}"
 
 
 def test_a_missing_extra_is_one_install_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,3 +241,47 @@ def test_steps_that_were_not_judged_count_as_unknown():
     groups, cuts = batch(MIXED)
     credited, _ = assign(groups, [cuts[0].steps, *cuts[1:]], rule="tp_grpo", settings=TP)
     assert (credited[0].note, len(credited[0].steps)) == ("not judged", 3)
+
+
+SCORES = {"C": 1.0, "I": 0.0, "M": 0.0}
+
+
+def scored(cuts: list[Judgement], *, labels: bool) -> list[Judgement]:
+    """Judgements with the scores of their labels, or in their place."""
+
+    def one(verdict: Verdict) -> Verdict:
+        if not verdict.known:
+            return verdict
+        score = SCORES.get(next(name for name, label in LABEL.items() if label is verdict.label))
+        return Verdict(score, verdict.label if labels else None, "" if score is not None or labels else "no score")
+
+    return [replace(cut, verdicts=tuple(one(verdict) for verdict in cut.verdicts)) for cut in cuts]
+
+
+def test_a_rule_of_labels_is_refused_where_the_judge_gives_scores_only():
+    """It would pay outcomes alone and say nothing."""
+    groups, cuts = batch({"a": [("right", "IC"), ("wrong", "M")]})
+    settings = TpGrpoSettings(unit="step", on_unknown="outcome_only")
+    with pytest.raises(CreditError, match="tp_grpo reads labels, and the judge gave scores only; take grpo_ps"):
+        assign(groups, scored(cuts, labels=False), rule="tp_grpo", settings=settings)
+
+
+def test_a_rule_of_scores_is_refused_where_the_judge_gives_labels_only():
+    groups, cuts = batch({"a": [("right", "IC"), ("wrong", "M")]})
+    with pytest.raises(CreditError, match="grpo_ps reads scores, and the judge gave labels only; take tp_grpo"):
+        assign(groups, cuts, rule="grpo_ps", settings=GrpoPsSettings())
+
+
+def test_a_verdict_that_lacks_what_the_rule_reads_is_named_as_such_and_not_as_unknown():
+    groups, cuts = batch({"a": [("right", "IC"), ("wrong", "UM"), ("wrong", "M"), ("right", "?C")]})
+    both = scored(cuts, labels=True)
+    credited, summary = assign(groups, both, rule="grpo_ps", settings=GrpoPsSettings())
+    assert [credit.note for credit in credited][1] == "a verdict without a score"
+    assert dict(summary.dropped) == {"a verdict without a score": 1, "unknown verdict": 1}
+    credited, _ = assign(groups, both, rule="grpo_ps", settings=GrpoPsSettings(on_unknown="neutral"))
+    assert [credit.note for credit in credited][1:4:2] == [
+        "1 of 2 verdicts without a score", "1 of 2 verdicts unknown"
+    ]  # fmt: skip
+    mixed = [scored([cut], labels=False)[0] if place == 0 else cut for place, cut in enumerate(cuts)]
+    kept, _ = assign(groups, mixed, rule="tp_grpo", settings=TpGrpoSettings(on_unknown="outcome_only"))
+    assert kept[0].note == "2 of 2 verdicts without a label"

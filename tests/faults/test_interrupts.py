@@ -158,6 +158,8 @@ def test_max_cost_counts_the_tokens_of_all_sessions(
         words = ["judge", file, *CRITIC, "--server", server.url, "--out", tmp_path / "run"]
         assert call(*words, "--max-cost", "1") == 2
         assert "--max-cost needs the prices of tokens; add --set server.input_price=P" in capsys.readouterr().err
+        assert call(*words, "--max-cost", "0") == 2  # of which twice as much was advised
+        assert "--max-cost must be more than 0, got 0" in capsys.readouterr().err
         prices = ("--set", "server.input_price=1000", "--set", "server.output_price=2000")
         assert call(*words, *prices, "--max-cost", "1.5") == 4
         with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:

@@ -1,13 +1,15 @@
 import json
+from dataclasses import replace
 
 import pytest
 from judged_solutions import ScriptedReader, solution
 
 from stepcredit.core.errors import BudgetError, EngineError, JudgeError, UsageError
 from stepcredit.core.records import Label
-from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
+from stepcredit.judges.intrinsic.judge import UNTRACEABLE, IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.replies import Matches, Reflection, Reflections, TracedVerification
 from stepcredit.judges.intrinsic.tasks import MatchTask, ReflectTask, TraceTask, TraceVerifyTask, VerifyTask
+from stepcredit.steps import apply_ranges
 
 C, X, M, U = Label.CORRECT, Label.INCORRECT, Label.MATCHED, Label.MISMATCHED
 THINK = ("a = 1", "b = 2", "c = 3", "wait, b = 4", "hm no", "fine")
@@ -44,12 +46,32 @@ async def test_overlapping_intervals_are_united_and_a_later_one_may_hold_an_earl
 
 async def test_a_reflection_without_a_traceable_source_changes_nothing():
     reader = ScriptedReader(P1=[ONE_ERROR], P23=[TracedVerification(None, "", ()).write()])
-    assert labels(await IntrinsicJudge(reader).judge(solution(THINK, ("4",)))) == [C] * 7
+    judge = IntrinsicJudge(reader)
+    verdicts = await judge.judge(solution(THINK, ("4",)))
+    assert labels(verdicts) == [C] * 7
+    assert [v.reason for v in verdicts] == ["", "", "", UNTRACEABLE, "", "", ""]
+    assert verdicts[3].calls == ("call-1", "call-2")
+    assert judge.statistics.counts["P23", "right"].untraceable == 1
 
 
 async def test_an_error_admitted_in_the_first_step_has_nothing_before_it_to_trace():
     reader = ScriptedReader(P1=[Reflections((Reflection(0, "error"),)).write()])
-    assert labels(await IntrinsicJudge(reader).judge(solution(THINK))) == [C] * 6
+    judge = IntrinsicJudge(reader)
+    verdicts = await judge.judge(solution(THINK))
+    assert labels(verdicts) == [C] * 6
+    assert verdicts[0].reason == UNTRACEABLE
+    counts = judge.statistics.counts["P23", "right"]
+    assert (counts.untraceable, counts.asked) == (1, 0)
+
+
+async def test_an_untraceable_reflection_that_another_one_takes_back_says_so_and_is_counted():
+    found = Reflections((Reflection(3, "error"), Reflection(4, "error"))).write()
+    both = [TracedVerification(None, "", ()).write(), TracedVerification(3, "b = 4", (True,)).write()]
+    judge = IntrinsicJudge(ScriptedReader(P1=[found], P23=both))
+    verdicts = await judge.judge(solution(THINK))
+    assert labels(verdicts) == [C, C, C, X, C, C]
+    assert verdicts[3].reason == "taken back at step 4: b = 4"
+    assert judge.statistics.counts["P23", "right"].untraceable == 1
 
 
 async def test_separate_calls_trace_then_verify_the_interval():
@@ -70,6 +92,7 @@ async def test_separate_calls_ask_no_verification_without_a_source():
     reader = ScriptedReader(P1=[ONE_ERROR], P2=['{"source": null, "evidence": ""}'])
     judge = IntrinsicJudge(reader, IntrinsicSettings(merged=False))
     assert labels(await judge.judge(solution(THINK))) == [C] * 6
+    assert judge.statistics.counts["P2", "right"].untraceable == 1
 
 
 async def test_wrong_solution_is_matched_with_its_answer_block():
@@ -81,14 +104,22 @@ async def test_wrong_solution_is_matched_with_its_answer_block():
     assert reader.asked == [(MatchTask("How many?", THINK, ("so", "4")), 0, "")]
 
 
-@pytest.mark.parametrize("closed", [True, False])
-async def test_wrong_solution_without_answer_block_cannot_be_matched(closed):
+@pytest.mark.parametrize(
+    ("closed", "form", "finish", "reason"),
+    [
+        (True, "r1", "stop", ""),
+        (False, "r1", "stop", "think block never closed: "),
+        (False, "r1", "length", "cut by length: "),
+        (False, "none", "stop", "no think tags, and no ending that states the answer: "),
+    ],
+)
+async def test_wrong_solution_without_answer_block_cannot_be_matched(closed, form, finish, reason):
     judge = IntrinsicJudge(ScriptedReader())
-    verdicts = await judge.judge(solution(THINK, status="wrong", closed=closed))
+    cut = solution(THINK, status="wrong", closed=closed)
+    rollout = replace(cut.rollout, finish=finish)
+    verdicts = await judge.judge(replace(cut, outcome=replace(cut.outcome, rollout=rollout), form=form))
     assert not any(v.known for v in verdicts)
-    assert {v.reason for v in verdicts} == {
-        "no answer block to match" if closed else "think block never closed: no answer block to match"
-    }
+    assert {v.reason for v in verdicts} == {f"{reason}no answer block to match"}
     assert judge.statistics.solutions == {"unmatchable": 1}
 
 
@@ -168,11 +199,18 @@ async def test_one_failing_trace_stops_the_others_and_a_limit_on_cost_passes_thr
 
 async def test_proposed_ranges_tile_the_think_block():
     judge = IntrinsicJudge(ScriptedReader(P0=['{"steps": [[0, 2], [3, 5]]}', *["?"] * 3]))
-    assert await judge.propose(solution(THINK, ("4",))) == ((0, 2), (3, 5))
+    assert await judge.propose(solution(THINK, ("4",))) == ((0, 3), (3, 6))
     assert await judge.propose(solution(THINK, ("4",))) is None
     broken = IntrinsicJudge(ScriptedReader(P0=[EngineError("gone")]))
     with pytest.raises(JudgeError, match="r0: the reader broke"):
         await broken.propose(solution(THINK))
+
+
+async def test_what_the_judge_proposes_is_what_the_steps_are_joined_by():
+    judge, steps = IntrinsicJudge(ScriptedReader(P0=['{"steps": [[0, 2], [3, 5]]}'])), solution(THINK, ("4",))
+    joined = apply_ranges(steps, await judge.propose(steps) or ())
+    assert joined.texts == ("".join(steps.texts[:3]), "".join(steps.texts[3:6]), steps.texts[6])
+    assert joined.in_answer.tolist() == [False, False, True]
 
 
 async def test_fuzzed_replies_give_whole_judgements_and_never_a_made_up_score():

@@ -2,8 +2,9 @@ import pytest
 from judged_solutions import solution
 
 from stepcredit.core.errors import JudgeError
-from stepcredit.core.records import Label
+from stepcredit.core.records import Judgement, Label, Verdict
 from stepcredit.judges.oracle import OracleJudge
+from stepcredit.steps import thoughts
 
 C, X, M, U = Label.CORRECT, Label.INCORRECT, Label.MATCHED, Label.MISMATCHED
 
@@ -25,10 +26,11 @@ async def test_wrong_outcome_wrong_steps_are_blamed_and_right_steps_freed():
     assert [v.score for v in verdicts] == [1, 0, None]
 
 
-async def test_unscorable_outcome_has_scores_but_no_labels():
-    verdicts = await oracle(True, None).judge(solution(("a", "b"), status="unscorable"))
-    assert [(v.score, v.label) for v in verdicts] == [(1, None), (None, None)]
-    assert verdicts[1].reason == "the outcome is unscorable: no answer found"
+async def test_an_unscorable_outcome_makes_all_steps_unknown_and_can_be_merged_into_thoughts():
+    steps = solution(("a", "b"), status="unscorable")
+    verdicts = await oracle(True, None).judge(steps)
+    assert verdicts == (Verdict(reason="the outcome is unscorable: no answer found"),) * 2
+    assert len(thoughts(Judgement(steps, verdicts, "oracle")).steps) == 1
 
 
 async def test_a_truth_of_another_length_is_an_error():

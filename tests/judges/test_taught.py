@@ -87,7 +87,9 @@ def test_replies_that_cannot_be_read_are_unknown_and_outcomes_that_cannot_be_sco
     assert [v.known for v in verdicts] == [False, False, False, True, True, True]
     assert verdicts[0].reason == "unreadable reply '? right'"
     judge, sampler = judge_of()
-    assert {v.reason for v in judged(judge, THINK, status="unscorable")} == {"outcome unscorable: no answer found"}
+    assert {v.reason for v in judged(judge, THINK, status="unscorable")} == {
+        "the outcome is unscorable: no answer found"
+    }
     assert not sampler.asked
 
 

@@ -7,9 +7,10 @@ from judged_solutions import solution
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Scale
-from stepcredit.core.records import Label, Verdict
+from stepcredit.core.records import Judgement, Label, Verdict
 from stepcredit.judges.verdicts import labelled, unknown
 from stepcredit.judges.wrappers import FlippedJudge, VotingJudge, flip, vote
+from stepcredit.steps import thoughts
 from stepcredit.testing import ScriptedJudge
 
 C, X, M, U = Label.CORRECT, Label.INCORRECT, Label.MATCHED, Label.MISMATCHED
@@ -37,7 +38,15 @@ def test_unknown_verdicts_do_not_vote():
 
 def test_a_tie_gives_no_label_and_says_so():
     tied = vote([labelled(C), labelled(X), Verdict(reason="cut")])
-    assert (tied.label, tied.score, tied.reason) == (None, 0.5, "labels tie: 1 correct, 1 incorrect")
+    assert tied == Verdict(reason="labels tie: 1 correct, 1 incorrect")
+    assert vote([Verdict(1.0, C, calls=("a",)), Verdict(0.0, X, calls=("b",))]).calls == ("a", "b")
+
+
+async def test_a_tie_can_be_merged_into_thoughts():
+    steps = solution(("a", "b", "c"))
+    judge = VotingJudge([constant(labelled(C), name="a"), constant(labelled(X), name="b")])
+    merged = thoughts(Judgement(steps, await judge.judge(steps), judge.fingerprint))
+    assert [verdict.label for verdict in merged.verdicts] == [None]
 
 
 @given(st.permutations([labelled(C), labelled(C), labelled(X), Verdict(0.5), Verdict(reason="cut")]))

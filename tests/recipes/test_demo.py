@@ -34,9 +34,15 @@ def test_the_demo_walks_to_a_report_and_goes_on_when_called_again(tmp_path: Path
     assert told["methods"]["taught"]["true_labels"] > 0
     assert told["methods"]["tp_grpo"]["true_labels"] == 0
     assert set(told["judges"]) == {"generative", "taught"}
-    assert set(told["judges"]["taught"]) == {"round 1", "round 2"}
+    assert set(told["judges"]["taught"]) == {"step_f1", "parse_rate", "round 1", "round 2"}
+    parts = [told["judges"]["generative"][when] for when in ("round 1", "round 2")]
+    parsed, total = sum(p["solutions"] * (p["parse_rate"] or 0) for p in parts), sum(p["solutions"] for p in parts)
+    assert told["judges"]["generative"]["parse_rate"] == (pytest.approx(parsed / total) if total else None)
+    assert told["parsing"]["tp_grpo"]["P4/wrong"]["asked"] > 0
+    assert "How the judge was read" in (tmp_path / "run" / "report.html").read_text()
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "GRPO" in page
+    assert "GRPO; TP-GRPO, alpha 2, generative intrinsic judge; alpha 1, judge taught with true labels: one" in page
+    assert "variants beside GRPO" not in page
     again = run_demo(settings).summary
     assert again["methods"]["grpo"]["accuracy"] == grpo["accuracy"]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["methods"].keys() == told["methods"].keys()

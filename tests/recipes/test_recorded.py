@@ -1,20 +1,25 @@
 """Recorded solutions along the path: counts, credit by hand, resuming, grouping, the report."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from recorded_cases import OPEN, PROBLEM, RIGHT, WRONG, byte_level, row, write_rows
 
+from stepcredit.core.digests import digest
 from stepcredit.core.errors import BudgetError, LayoutError, PartialError, UsageError
 from stepcredit.core.pack import pack_of
-from stepcredit.core.records import Label
+from stepcredit.core.records import Label, Outcome, Rollout
 from stepcredit.recipes.recorded.run import ALONE, RecordedResult, run_recorded
 from stepcredit.recipes.recorded.settings import RecordedSettings
 from stepcredit.recipes.report_run import saved_views
+from stepcredit.recipes.status import run_status
 from stepcredit.report.progress import SilentTask
+from stepcredit.store.ledger import Ledger
 from stepcredit.store.run_folder import read_json, read_manifest
 from stepcredit.store.shards import read_shard
+from stepcredit.tasks.checking import MathChecker
 from stepcredit.testing import Fault, ScriptedServer
 
 QUICK = ("checker.mode=string",)
@@ -81,7 +86,102 @@ def test_the_summary_counts_what_the_issue_names(tmp_path: Path, tokenizer: Path
     assert told["tokens"] == len(RIGHT.encode()) + len(WRONG.encode())
     assert told["judged_share"] == told["varied_share"] == 1.0
     assert told["seconds"] > 0
+    assert not any(isinstance(value, bool) for value in told.values())
     assert result.closing.startswith("2 of 2 solutions judged; of the 2 that are finished, closed and scorable 100.0%")
+
+
+def test_counts_of_one_solution_are_numbers(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "one.jsonl", row(RIGHT))
+    run_recorded(file, settings(tmp_path / "run", None, until="judge"))
+    told = read_json(tmp_path / "run", "summary.json")
+    assert not [name for name, value in told.items() if isinstance(value, bool)]
+    assert not [name for name, value in told["coverage"].items() if isinstance(value, bool)]
+    assert told["coverage"]["answered"] == told["finished"] == 1
+
+
+def test_answers_that_cannot_be_read_are_wrong_and_counted(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "x.jsonl", row(RIGHT), row("\\boxed{????}"), row("\\boxed{18}"))
+    told = run_recorded(file, settings(tmp_path / "run", None, until="check")).summary
+    assert told["checker"] == {"right": 1, "wrong": 2, "unscorable": 0}
+    assert told["unreadable_answers"] == 1
+
+
+def test_a_number_too_long_for_python_is_wrong_and_ends_nothing(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "x.jsonl", row(RIGHT), row("\\boxed{" + "9" * 5000 + "}"))
+    told = run_recorded(file, settings(tmp_path / "run", None, until="check")).summary
+    assert told["checker"] == {"right": 1, "wrong": 1, "unscorable": 0}
+
+
+def test_a_checker_that_breaks_makes_one_solution_unscorable_and_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MathChecker.check
+
+    async def broken(self: MathChecker, rollout: Rollout) -> Outcome:
+        if rollout.id == "bad":
+            raise ValueError("no digits\nat all")
+        return await real(self, rollout)
+
+    file = write_rows(tmp_path / "x.jsonl", row(RIGHT, name="good"), row(RIGHT, name="bad"))
+    asked = settings(tmp_path / "run", None, until="judge")
+    with monkeypatch.context() as patch:
+        patch.setattr(MathChecker, "check", broken)
+        told = run_recorded(file, asked).summary
+    assert told["checker"] == {"right": 1, "wrong": 0, "unscorable": 1}
+    assert told["unscorable_reasons"] == {"the checker broke: ValueError: no digits at all": 1}
+    assert (told["judged"], told["unknown"]) == (1, 1)
+    assert run_recorded(file, asked).summary["judged"] == 2
+
+
+@pytest.mark.parametrize("rule", ["grpo", "tp_grpo"])
+def test_a_quarantined_solution_does_not_keep_the_others_from_credit(
+    tmp_path: Path, tokenizer: Path, rule: str
+) -> None:
+    file = write_rows(tmp_path / "x.jsonl", row(RIGHT, name="a"), row(WRONG, name="b"), row(RIGHT, name="bad"))
+    more = ("credit.unit=step",) if rule == "tp_grpo" else ()
+    asked = settings(tmp_path / "run", tokenizer, *more, credit=rule)
+    run_recorded(file, asked)
+    with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
+        for number in range(3):
+            death = {"item": digest("bad"), "kind": "alone", "reason": "died"}
+            ledger.put("death", f"{digest('bad')}/alone/{number}", death)
+    with pytest.raises(PartialError, match="1 solutions are in quarantine"):
+        run_recorded(file, asked)
+    told = read_json(tmp_path / "run", "summary.json")
+    assert told["credit"]["rollouts"] == 3
+    assert told["credit"]["dropped"]["empty completion"] == 1
+    assert told["credit"]["kept"] == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ([row(RIGHT, answer=None)], "0 of 1 solutions judged; none of them is .* an answer block: 1 unscorable."),
+        (
+            [row("", steps=["Three rows hold 12.", "So 12 + 8 = 20"]) | {"completion": None}],
+            "0 of 1 .*: 1 without think tags or an ending that states the answer.",
+        ),
+        (
+            [row("<think>" + OPEN), row(OPEN, finished=False), row(OPEN, finished=False)],
+            "0 of 3 .*: 2 cut, 1 with a think block that is never closed, or nothing behind it.",
+        ),
+    ],
+)
+def test_the_closing_line_says_why_no_solution_counts(tmp_path: Path, rows: list[dict[str, object]], line: str) -> None:
+    rows = [{key: value for key, value in one.items() if key != "completion" or value is not None} for one in rows]
+    result = run_recorded(write_rows(tmp_path / "x.jsonl", *rows), settings(tmp_path / "run", None, until="judge"))
+    assert re.fullmatch(line, result.closing), result.closing
+
+
+def test_settings_without_effect_are_said(tmp_path: Path) -> None:
+    file, heard = write_rows(tmp_path / "x.jsonl", row(RIGHT)), Heard()
+    more = ("credit.alpha=2", "credit.keep=all", "server.max_tries=1")
+    asked = settings(tmp_path / "run", None, *more, until="judge", max_calls=3)
+    run_recorded(file, asked, progress=heard)
+    assert heard.lines == [
+        "--max-calls, server.max_tries have no effect: judge markers asks no model",
+        "credit.alpha, credit.keep have no effect: this walk ends before credit",
+    ]
 
 
 def test_every_solution_is_accounted_for(tmp_path: Path, tokenizer: Path) -> None:
@@ -98,7 +198,8 @@ def test_every_solution_is_accounted_for(tmp_path: Path, tokenizer: Path) -> Non
     assert told["responses"] == told["judged"] + told["unknown"] == sum(told["checker"].values()) == 6
     assert told["judged"] == 2
     assert told["unknown_reasons"] == {
-        "think block never closed: no answer block to match": 2,
+        "think block never closed: no answer block to match": 1,
+        "cut by length: no answer block to match": 1,
         "empty response": 1,
         "the outcome is unscorable: no reference": 1,
     }
@@ -167,10 +268,46 @@ def test_resumed_records_equal_those_of_one_go(tmp_path: Path, tokenizer: Path) 
 
 def test_a_folder_of_another_file_or_tokenizer_is_refused(tmp_path: Path, tokenizer: Path) -> None:
     run_recorded(write_rows(tmp_path / "x.jsonl", row(RIGHT)), settings(tmp_path / "run", tokenizer))
-    with pytest.raises(UsageError, match=r"made with input.sha256 = .*choose another folder"):
-        run_recorded(write_rows(tmp_path / "x.jsonl", row(WRONG)), settings(tmp_path / "run", tokenizer))
-    with pytest.raises(UsageError, match="made with tokenizer = "):
-        run_recorded(write_rows(tmp_path / "x.jsonl", row(RIGHT)), settings(tmp_path / "run", None, until="judge"))
+    file = write_rows(tmp_path / "x.jsonl", row(WRONG))
+    with pytest.raises(UsageError, match=r": the file has changed since this run was made; choose another folder"):
+        run_recorded(file, settings(tmp_path / "run", tokenizer))
+    with pytest.raises(UsageError, match="made with verb = run, not judge"):
+        run_recorded(file, settings(tmp_path / "run", tokenizer), verb="judge")
+    with pytest.raises(UsageError, match=r"made with judge\.retries = 2, not 1"):
+        run_recorded(file, settings(tmp_path / "run", tokenizer, "judge.retries=1"))
+    write_rows(tmp_path / "x.jsonl", row(RIGHT))
+    with pytest.raises(UsageError, match=": this run was made with another tokenizer; choose another folder"):
+        run_recorded(file, settings(tmp_path / "run", None, until="judge"))
+
+
+def test_settings_of_the_critic_are_named_where_they_differ(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "x.jsonl", row(RIGHT))
+    with ScriptedServer(reply=lambda _: "\\boxed{-1}") as server:
+        for model in (None, "scripted"):
+            out = tmp_path / str(model)
+            asked = {"judge": "critic", "until": "judge", "server": server.url, "model": model}
+            run_recorded(file, settings(out, None, **asked))
+            before = len(server.asked)
+            with pytest.raises(UsageError, match=r"made with judge.temperature = 0.0, not 0.5; run with the same"):
+                run_recorded(file, settings(out, None, "judge.temperature=0.5", **asked))
+            assert len(server.asked) == before
+            assert read_manifest(out)["judge"]["version"].startswith("critic:")
+            assert run_status(out).state == "complete"
+
+
+def test_a_limit_that_ends_the_opening_of_the_server_leaves_a_run_that_counts(tmp_path: Path) -> None:
+    """The requests are counted over all sessions, so the second with the same limit asks nothing."""
+    file, out = write_rows(tmp_path / "x.jsonl", row(RIGHT)), tmp_path / "run"
+    with ScriptedServer(reply=lambda _: "\\boxed{-1}") as server:
+        for limit, asked_then in ((1, 1), (1, 1), (2, 2)):
+            asked = {"judge": "critic", "until": "judge", "server": server.url, "max_calls": limit}
+            with pytest.raises(BudgetError, match=rf"max-calls {limit} is reached; .*opening .* up to 4 requests"):
+                run_recorded(file, settings(out, None, **asked))
+            assert (run_status(out).state, len(server.asked)) == ("budget", asked_then)
+            with Ledger(out / "ledger.sqlite") as ledger:
+                assert ledger.attempt_totals().attempts == asked_then
+        told = run_recorded(file, settings(out, None, **asked | {"max_calls": 9})).summary
+    assert (told["judged"], told["calls"]["attempts"]) == (1, len(server.asked))
 
 
 def test_an_interrupted_walk_asks_the_judge_only_for_the_rest(tmp_path: Path) -> None:

@@ -154,11 +154,19 @@ def test_credit_without_a_tokenizer_names_the_flag(tmp_path: Path, capsys: pytes
         (("--set", "steps.splitter=paragraf"), r"unknown splitter 'paragraf'; did you mean 'paragraph'\?"),
         (("--set", "credit.scale=fixd"), r"scale = 'fixd' is unknown; did you mean 'fixed'\?"),
         (("--credit", "tpgrpo"), r"credit rule 'tpgrpo' is unknown; did you mean 'tp_grpo'\?"),
+        (("--server", "http://localhost:1"), r"--server names a model, and judge markers asks none; give --judge cr"),
+        (("--model", "m"), r"--model names a model, and judge markers asks none; give --judge critic, or leave it out"),
         (("--judge", "critic"), r"judge critic asks a model; give --server URL"),
         (
             ("--judge", "critic", "--server", "http://localhost:1"),
             r"credit rule tp_grpo reads labels, and the critic gives scores; take --credit grpo_ps, or --judge markers",
         ),
+        (
+            ("--credit", "grpo_ps"),
+            r"credit rule grpo_ps reads scores, and markers gives some steps none; take --credit",
+        ),
+        (("--recipe", "nowhere.toml"), r"nowhere.toml: no such recipe; `stepcredit recipes` lists those that ship"),
+        (("--recipe", "demo"), r"demo.toml: "),
     ],
 )
 def test_choices_that_cannot_be_used(
@@ -180,7 +188,7 @@ def test_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = ("--set", "server.max_tries=1", "--set", "checker.mode=string")
     for model in ((), ("--model", "m")):
         assert call("judge", file, *server, *model, *quick, "--out", tmp_path / "run") == 3
-        one_line(capsys, rf"http://127\.0\.0\.1:{port}/v1: is the server running\? start it, or give its address by")
+        one_line(capsys, rf"http://127\.0\.0\.1:{port}/v1: no connection; is the server running\? start it, or give it")
 
 
 def test_an_address_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,10 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=key if len(key) == 1 else "")
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
+    def resize(self, width: int, height: int) -> None:
+        """Show the page on a screen of so many pixels, as a phone would."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
     def screenshot(self, path: Path) -> None:
         import base64
 

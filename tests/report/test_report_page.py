@@ -9,7 +9,7 @@ import pytest
 from report_views import HOSTILE, report, scored, solution
 from rich.console import Console
 
-from stepcredit.report import Estimate, ReportData, TableView, page, terminal_report, write_report
+from stepcredit.report import Estimate, ReportData, TableView, page, terminal_report, terminal_table, write_report
 from stepcredit.report.payload import CHUNK, index_of, script_json, strip_of
 from stepcredit.report.plots import plot_svg
 
@@ -131,3 +131,45 @@ def test_a_table_too_wide_for_the_terminal_is_shown_in_blocks_with_nothing_cut()
     console = Console(file=io.StringIO(), width=400, color_system=None)
     console.print(terminal_report(data))
     assert "│ a long name of it │" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [*range(24, 100), 120, 200])
+def test_no_table_is_cut_at_the_edge_of_a_terminal(width: int) -> None:
+    """At 80 characters the last column showed 3 for 3.8, and tables of long words lost their right border."""
+    slice_of_gsm8k = TableView(
+        "by model",
+        ("model", "solutions", "right", "wrong", "unscorable", "judged", "steps each"),
+        (("llama-3.1-8b-instruct of a long name", 1319, 1024, 290, 5, 1310, 3.8), ("other", 8, 8, 0, 0, 8, 12.25)),
+    )
+    words = TableView("doctor", ("what", "found", "mend"), (("extra", "missing: safetensors", "pip 'stepcredit[x]'"),))
+    for table in (slice_of_gsm8k, words):
+        console = Console(file=io.StringIO(), width=width, color_system=None)
+        console.print(terminal_table(table))
+        shown: str = console.file.getvalue()  # type: ignore[attr-defined]
+        framed = [line for line in shown.splitlines() if line[:1] in "┏┃┡│└"]
+        assert all(line[-1] in "┓┃┩│┘" for line in framed)
+        assert all(len(line.rstrip()) <= width for line in shown.splitlines())
+        for cell in ("1,319", "3.8", "12.25") if table is slice_of_gsm8k else ("safetensors", "'stepcredit[x]'"):
+            assert cell in shown
+
+
+def test_a_judge_has_its_name_and_bytes_are_not_called_tokens() -> None:
+    """The terminal said `602 tokens` of 602 bytes, and a hash of 32 digits where the user had asked for `markers`."""
+    digest = "d0af6e1b9c2f4a5d8e7b6c5d4e3f2a1b"
+    view = dataclasses.replace(solution(0), judge=f"intrinsic:{digest}", tokens=1602, size_unit="byte")
+    plain = dataclasses.replace(report(0), solutions=(view,))
+    assert "1,602 bytes · intrinsic " in terminal(plain)
+    asked = terminal(dataclasses.replace(plain, facts=(("judge", "markers"),)))
+    assert "1,602 bytes · markers " in asked
+    assert digest not in asked
+    found = dict(SCRIPT.findall(write_report(plain)))
+    assert json.loads(found["chunk-0"])[0]["unit"] == "byte"
+
+
+def test_a_table_without_rows_is_not_shown() -> None:
+    """A run of GRPO alone, which asks no judge, had an empty table of judges."""
+    data = dataclasses.replace(
+        report(0), tables=(TableView("Judges", ("judge", "agreement"), (), "On what is shown."),)
+    )
+    for shown in (terminal(data), write_report(data)):
+        assert "On what is shown." not in shown

@@ -1,5 +1,7 @@
 """Records to views: cuts, labels, several rules side by side; views to bytes and back."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -95,3 +97,16 @@ def test_saved_views_come_back_equal() -> None:
 def test_a_damaged_save_is_named(saved: bytes) -> None:
     with pytest.raises(StoreError, match="the saved report cannot be read"):
         load_report(saved)
+
+
+def test_tokens_that_are_the_bytes_of_the_text_are_told_from_those_of_a_tokenizer() -> None:
+    text = TEXT.encode()
+    rollout = dataclasses.replace(
+        steps_of().rollout,
+        completion_ids=np.frombuffer(text, np.uint8).astype(np.int32),
+        char_starts=np.array([len(text[:k].decode(errors="ignore")) for k in range(len(text))]),
+        retokenised=True,
+    )
+    cut = Steps(Outcome(rollout, "right", "9"), np.array([0]), "line", np.array([True]), closed=True)
+    assert (rollout_view(cut).size_unit, rollout_view(cut).tokens) == ("byte", 9)
+    assert rollout_view(steps_of()).size_unit == "token"

@@ -54,6 +54,70 @@ def test_another_manifest_is_refused_and_the_key_named(tmp_path: Path):
     RunFolder.create_or_open(tmp_path, MANIFEST).close()  # the refusal left it usable
 
 
+def test_digests_are_compared_last_and_said_in_words(tmp_path: Path):
+    first = {"verb": "judge", "input": {"sha256": "a"}, "judge": {"temperature": 0.0, "version": "x"}}
+    RunFolder.create_or_open(tmp_path, first).close()
+    said = {"input.sha256": "the file has changed", "judge.version": "another judge"}
+    for other, line in (
+        ({"verb": "run"}, r"made with verb = judge, not run; run with the same settings, or choose another folder"),
+        ({"judge": {"temperature": 0.5, "version": "y"}}, r"made with judge.temperature = 0.0, not 0.5"),
+        ({}, r": the file has changed; choose another folder with --out$"),
+    ):
+        with pytest.raises(UsageError, match=line):
+            RunFolder.create_or_open(tmp_path, first | {"input": {"sha256": "b"}} | other, said=said)
+
+
+def test_a_key_may_be_settled_later_and_is_then_compared(tmp_path: Path):
+    def manifest(model: str, version: str | None) -> dict[str, object]:
+        return {"judge": {"model": model, "version": version}}
+
+    later = "judge.version"
+    RunFolder.create_or_open(tmp_path, manifest("typo", None), later=later).close()
+    with RunFolder.create_or_open(tmp_path, manifest("m", None), later=later) as folder:  # nothing is kept yet
+        folder.settle(later, "1", said="another judge")
+        assert folder.manifest == manifest("m", "1")
+        folder.settle(later, "1", said="another judge")
+        with pytest.raises(UsageError, match="another judge; choose another folder"):
+            folder.settle(later, "2", said="another judge")
+    RunFolder.create_or_open(tmp_path, manifest("m", None), later=later).close()
+    with pytest.raises(UsageError, match=r"made with judge\.model = m, not n"):
+        RunFolder.create_or_open(tmp_path, manifest("n", None), later=later)
+    with pytest.raises(UsageError, match=r"made with judge\.version = 1, not 2"):
+        RunFolder.create_or_open(tmp_path, manifest("m", "2"), later=later)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "report.html", "lock", ".git", "checkpoints"])
+def test_a_folder_of_somebody_else_is_refused_and_nothing_in_it_is_touched(tmp_path: Path, name: str):
+    theirs = tmp_path / "mine"
+    theirs.mkdir()
+    (theirs / name).write_text("not yours", encoding="utf-8")
+    with pytest.raises(UsageError, match=rf"mine: the folder is no run folder .* holds {name}; .*--out"):
+        RunFolder.create_or_open(theirs, MANIFEST)
+    assert [(p.name, p.read_text(encoding="utf-8")) for p in theirs.iterdir()] == [(name, "not yours")]
+
+
+def test_a_manifest_of_somebody_else_is_not_replaced(tmp_path: Path):
+    (tmp_path / "manifest.json").write_text('{"name": "an app"}', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"made with judge = \(absent\)"):
+        RunFolder.create_or_open(tmp_path, {"judge": {"version": None}}, later="judge.version")
+    assert (tmp_path / "manifest.json").read_text(encoding="utf-8") == '{"name": "an app"}'
+
+
+def test_what_a_kill_before_the_manifest_leaves_is_gone_on_with(tmp_path: Path):
+    (tmp_path / "lock").write_bytes(b'{"pid":1,"host":"gone","boot":"","space":"","start":""}')
+    (tmp_path / ".manifest.json.7.part").write_bytes(b"{")
+    (tmp_path / ".trial-x").mkdir()
+    RunFolder.create_or_open(tmp_path, MANIFEST).close()
+    assert read_manifest(tmp_path) == MANIFEST
+
+
+def test_a_folder_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="the run folder needs a name of its own; give one with --out"):
+        RunFolder.create_or_open(Path(), MANIFEST)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_versions_are_told_not_refused(tmp_path: Path):
     RunFolder.create_or_open(tmp_path, MANIFEST).close()
     with RunFolder.create_or_open(tmp_path, {**MANIFEST, "versions": {"numpy": "2"}}) as folder:

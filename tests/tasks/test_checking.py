@@ -1,6 +1,7 @@
 import asyncio
 import multiprocessing
 import threading
+from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
@@ -25,6 +26,32 @@ STRING = MathChecker(mode="string")
 def pool():
     with MathPool(timeout_s=10.0) as opened:
         yield opened
+
+
+class ScriptedProcesses:
+    """In place of pebble's pool: trials end when the test says so."""
+
+    def __init__(self):
+        self.begun: list[tuple[str, float]] = []
+        self._trials: dict[str, Future[bool | None]] = {}
+
+    def schedule(self, _function, *, args, timeout):
+        self.begun.append((args[1], timeout))
+        self._trials[args[1]] = Future()
+        return self._trials[args[1]]
+
+    def end(self, answer, result):
+        trial = self._trials.pop(answer)
+        if isinstance(result, BaseException):
+            trial.set_exception(result)
+        else:
+            trial.set_result(result)
+
+    def stop(self):
+        pass
+
+    def join(self):
+        pass
 
 
 class TestReadAnswer:
@@ -134,6 +161,27 @@ class TestSame:
         assert same(str(left), f"{left:,}") is True
         assert number(tidy(f"${left:,}$")) == left
 
+    @pytest.mark.parametrize(
+        ("reference", "answer", "verdict"),
+        [
+            ("7", "9" * 5000, False),
+            ("9" * 5000, "7", False),
+            ("9" * 5000, "+" + "9" * 5000, True),
+            ("9" * 5000, "00" + "9" * 5000, True),
+            ("9" * 5000, "-" + "9" * 5000, False),
+            ("9" * 5000, "8" * 5000, False),
+            ("7.5", "9" * 5000, False),
+            ("7", "7." + "0" * 5000, None),
+            ("1/3", "1/" + "9" * 5000, None),
+            ("x", "9" * 5000, None),
+            ("7", "so it is " + "9" * 5000, False),
+            ("7_2", "1_" + "9" * 5000, None),
+            ("7_2", "9" * 5000 + "_3", False),
+        ],
+    )
+    def test_numbers_too_long_for_python(self, reference, answer, verdict):
+        assert same(reference, answer) is verdict
+
     def test_choices(self):
         assert [choice(text) for text in ("b", "(C).", "D - the moon", "BC", "")] == ["B", "C", "D", None, None]
 
@@ -206,18 +254,68 @@ class TestMathMode:
         thread.join()
         assert grades == [Grade("right", "1+x")]
 
+    @pytest.mark.parametrize("answer", ["????", "…", r"\$?"])
+    def test_an_answer_without_ink_is_wrong_and_says_so_in_both_modes(self, pool, answer):
+        for checker in (MathChecker(pool), STRING):
+            grade = checker.grade_now(rf"\boxed{{{answer}}}", r"\frac{1}{2}+x")
+            assert grade == Grade("wrong", answer, "answer not readable")
+
+    def test_what_math_verify_cannot_read_is_wrong_or_unscorable_with_the_reason(self, pool):
+        checker = MathChecker(pool)
+        assert checker.grade_now(r"\boxed{)+(}", "x+1") == Grade("wrong", ")+(", "answer not readable")
+        assert checker.grade_now(r"\boxed{x+1}", "").reason == "math-verify cannot read the reference"
+        assert checker.grade_now(r"\boxed{x+2}", "x+1") == Grade("wrong", "x+2")
+
     def test_a_given_pool_is_left_running(self, pool):
         MathChecker(pool).close()
         assert MathChecker(pool).grade_now(r"\boxed{1+x}", "x+1").status == "right"
 
     def test_a_timeout_is_unscorable_and_no_process_stays(self):
         before = set(multiprocessing.active_children())
-        with MathPool(timeout_s=2.0) as small:
+        with MathPool(timeout_s=1.0, retry_timeout_s=1.5) as small:
             checker = MathChecker(small)
             grade = checker.grade_now(r"\boxed{9^{9^{9^{9}}} + x}", "x+1")
             assert grade == Grade("unscorable", "9^{9^{9^{9}}} + x", "timeout")
             assert checker.grade_now(r"\boxed{1+x}", "x+1").status == "right"
         assert set(multiprocessing.active_children()) <= before
+
+    def test_what_took_too_long_is_tried_once_more_alone_and_longer(self, monkeypatch):
+        """`a` and `c` time out; each is tried again when nothing else runs, and `d` waits for that."""
+        processes = ScriptedProcesses()
+        monkeypatch.setattr(MathPool, "_start", lambda self: processes)
+        with MathPool(timeout_s=5.0, retry_timeout_s=60.0) as pool:
+            a, b, c = (pool.submit("1", name) for name in "abc")
+            processes.end("a", TimeoutError())
+            assert processes.begun == [("a", 5.0), ("b", 5.0), ("c", 5.0)]
+            processes.end("b", False)
+            processes.end("c", TimeoutError())
+            assert processes.begun[3:] == [("a", 60.0)]
+            d = pool.submit("1", "d")
+            assert len(processes.begun) == 4
+            processes.end("a", True)
+            assert processes.begun[4:] == [("d", 5.0)]
+            processes.end("d", None)
+            processes.end("c", TimeoutError())
+            assert processes.begun[5:] == [("c", 60.0)]
+            assert (a.result(0), b.result(0), d.result(0)) == (True, False, None)
+            assert isinstance(c.exception(0), TimeoutError)
+
+    def test_a_second_try_can_be_cancelled_closed_and_left_out(self, monkeypatch):
+        processes = ScriptedProcesses()
+        monkeypatch.setattr(MathPool, "_start", lambda self: processes)
+        with MathPool(retry_timeout_s=60.0) as pool:
+            a, b, c = (pool.submit("1", name) for name in "abc")
+            for name in "abc":
+                processes.end(name, TimeoutError())
+            a.cancel()
+            assert processes.begun[3:] == [("a", 60.0), ("b", 60.0)]
+        assert c.cancelled()
+        processes.end("b", TimeoutError())
+        assert isinstance(b.exception(0), TimeoutError)
+        with MathPool(retry_timeout_s=0) as pool:
+            once = pool.submit("1", "once")
+            processes.end("once", TimeoutError())
+            assert isinstance(once.exception(0), TimeoutError)
 
     def test_without_the_extra_the_mend_is_named(self, monkeypatch):
         monkeypatch.setattr(math_pool.importlib.util, "find_spec", lambda name: None)

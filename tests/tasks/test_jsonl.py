@@ -27,6 +27,10 @@ class TestReading:
         assert first.problem == second.problem
         assert (first.problem.answer, first.problem.source) == ("2", "set")
 
+    def test_both_spellings_in_one_line_must_agree(self, tmp_path):
+        row = ROW | {"answer": 2, "completion": ROW["response"], "question": ROW["problem"]}
+        assert read_responses(write(tmp_path / "set.jsonl", row)) == read_responses(write(tmp_path / "set.jsonl", ROW))
+
     def test_steps_stand_in_for_a_response(self, tmp_path):
         (response,) = read_responses(write(tmp_path / "s.jsonl", {"problem": "p", "gold": None, "steps": ["a", "b"]}))
         assert (response.response, response.steps, response.problem.answer) == ("a\n\nb", ("a", "b"), None)
@@ -71,6 +75,17 @@ class TestErrors:
             ([{"problem": "p", "gold": "1", "respond": "r"}], r"no key `response` or `completion`; rename `respond`"),
             ([{"problem": "p", "gold": "1", "response": None}], "`response` must be a text, got null"),
             ([{"problem": 3, "gold": "1", "response": "r"}], "`problem` must be a text, got int '3'"),
+            ([{"problem": "p", "gold": "1", "completion": 7}], "`completion` must be a text, got int '7'"),
+            ([{"problem": "p", "answer": True, "response": "r"}], "`answer` must be a text, a number, a list"),
+            ([{"question": 3, "gold": "1", "response": "r"}], "`question` must be a text"),
+            ([ROW | {"answer": "3"}], r"s.jsonl:1: `gold` is str '2' and `answer` is str '3'; .* so leave one out"),
+            ([ROW | {"completion": "Other"}], r"s.jsonl:1: `response` is str .* and `completion` is str 'Other'"),
+            ([ROW | {"question": "1 + 2?"}], "`problem` is .* and `question` is .*; both are read as the problem"),
+            ([ROW | {"answer": None}], "`gold` is str '2' and `answer` is null"),
+            ([{"prompt": "p", "gold": "1"}], "no key `problem` or `question`; rename `prompt` to `problem`"),
+            ([{"problem": "p", "Ground Truth": "1"}], "rename `Ground Truth` to `answer`; write null"),
+            ([{"problem": "p", "gold": "1", "output": "r"}], "rename `output` to `completion`"),
+            ([{"problem": "p", "gold": "1", "respond": "r"}], "rename `respond` to `response`"),
             ([{"problem": "p", "gold": "1", "steps": "s"}], "`steps` must be a list of texts"),
             ([ROW, '{"problem": '], r"s.jsonl:2: not JSON .*one JSON object a line"),
             (['[{"problem": 1},'], "a JSON array must become one object a line"),

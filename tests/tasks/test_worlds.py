@@ -186,6 +186,14 @@ class TestChecker:
         outcome = WORLD_E.checker.outcome(rollout_of(PROBLEM, text))
         assert (outcome.status == "right") == (final_value(text, 2) == 15)
 
+    def test_numbers_too_long_for_python_are_unreadable(self):
+        long = "9" * 5000
+        text = (
+            f"; Step{long} 14 /15 4 ; Step1 14 /15 {long} ; check {long} *15 9 ok </think> answer ; Step1 {long} <eos>"
+        )
+        assert [unit.kind for unit in parse(text).units] == ["other"] * 4
+        assert final_value(text, 1) is None
+
 
 class TestStatistics:
     def test_by_hand(self):

@@ -1,6 +1,6 @@
 """What a firing does to the run, and that a run which is cut and resumed decides as an undisturbed one."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from stepcredit.core.records import Verdict
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.monitoring import MonitorSettings, RoundLength
 from stepcredit.training.rounds import Watcher, recorded_firings, unknown_monitors
+from stepcredit.training.schedule import ProcessWeight
 
 NAN = float("nan")
 UPDATES = 4
@@ -57,6 +58,32 @@ class TestOutcomeOnly:
         (first,) = [f for f in firings(tmp_path) if f.monitor == "parse_rate"]
         assert (first.value, first.of, first.round) == (0.0, "judge", 0)
         assert "parse_rate of judge 0" in rows[2].process_weight_reason
+
+
+class TestAdaptive:
+    """The schedule's signs are the round's own, and what is not known is no number."""
+
+    def weights(self, path: Path, script: Script, *, cut: bool = False) -> list[float | None]:
+        schedule = ProcessWeight("adaptive")
+        plain = replace(settings_of(MonitorSettings(act=False), rounds=3), process_weight=schedule)
+        if cut:
+            walk(ScriptedRun(script), path, replace(plain, rounds=1))
+        return [row.process_weight for row in walk(ScriptedRun(script), path, plain)[1:]]
+
+    def test_the_largest_kl_of_the_round_counts_not_the_last(self, tmp_path: Path) -> None:
+        script = Script(update=lambda r, k: {"kl_k3": 0.3} if r == 0 and k == 1 else {})
+        assert self.weights(tmp_path, script) == [1.0, 0.0, 1.0]
+        rows = metrics(tmp_path, "round")
+        assert [row["largest_kl"] for row in rows] == [None, 0.3, 0.002, 0.002]
+        assert rows[1]["kl"] == 0.002
+
+    @pytest.mark.parametrize("cut", [False, True])
+    def test_a_kl_that_is_not_a_number_is_out_of_bounds_before_and_after_a_resume(
+        self, cut: bool, tmp_path: Path
+    ) -> None:
+        script = Script(update=lambda r, k: {"kl_k3": NAN} if r == 0 and k == 1 else {})
+        assert self.weights(tmp_path, script, cut=cut) == [1.0, 0.0, 1.0]
+        assert metrics(tmp_path, "round")[2]["process_weight_reason"] == "adaptive: KL is not finite"
 
 
 class TestStop:

@@ -12,6 +12,7 @@ from stepcredit.core.protocols import Completion, Sampling
 from stepcredit.core.records import Credit, Group, Judgement, Steps, Verdict
 from stepcredit.credit.batch import assign
 from stepcredit.credit.grpo import GrpoSettings
+from stepcredit.judges.verdicts import UNMATCHABLE
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import (
     ScriptedChecker,
@@ -171,3 +172,33 @@ def test_join_is_the_opposite_of_slice(tmp_path: Path) -> None:
     assert (again.ids == pack.ids).all()
     assert (again.starts == pack.starts).all()
     assert (again.advantages == pack.advantages).all()
+
+
+def test_where_no_judge_is_asked_the_row_holds_no_rate_and_no_weight(tmp_path: Path) -> None:
+    rows = walk(make_world(), tmp_path)
+    assert {(row.parse_rate, row.process_weight, row.process_weight_reason) for row in rows[1:]} == {(None, None, "")}
+
+
+def test_solutions_that_the_judge_cannot_be_asked_about_do_not_count_as_unread(tmp_path: Path) -> None:
+    """Wrong and without an answer block, as truncated ones are: the adaptive schedule stays on."""
+
+    def match(steps: Steps) -> list[Verdict]:
+        cut = steps.outcome.status == "wrong"
+        return [Verdict(reason=f"think block never closed: {UNMATCHABLE}") if cut else Verdict(1.0)] * len(steps)
+
+    world = make_world(ScriptedJudge(match))
+    rows = walk(world, tmp_path, replace(SETTINGS, process_weight=ProcessWeight("adaptive", max_kl=1000.0)))
+    assert [row.parse_rate for row in rows[1:]] == [1.0] * 3
+    assert world.weights == [1.0] * 3
+    assert sum(rows[1].unknown_reasons.values()) > 0
+
+
+def test_a_round_in_which_the_judge_could_be_asked_about_nothing_has_an_unknown_rate(tmp_path: Path) -> None:
+    def cut(steps: Steps) -> list[Verdict]:
+        return [Verdict(reason=UNMATCHABLE)] * len(steps)
+
+    world = make_world(ScriptedJudge(cut))
+    rows = walk(world, tmp_path, replace(SETTINGS, process_weight=ProcessWeight("adaptive", max_kl=1000.0)))
+    assert [row.parse_rate for row in rows[1:]] == [None] * 3
+    assert world.weights == [1.0, 0.0, 0.0]
+    assert "parse rate unknown" in rows[2].process_weight_reason

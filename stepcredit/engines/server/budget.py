@@ -41,7 +41,7 @@ class Budget:
         spent_cost: cost of earlier processes of the run.
 
     Raises:
-        UsageError: for a cost limit without prices.
+        UsageError: for a cost limit without prices, or one that is not positive.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class Budget:
         spent_calls: int = 0,
         spent_cost: float = 0.0,
     ) -> None:
+        if max_cost is not None and not max_cost > 0:  # NaN too
+            raise UsageError(f"--max-cost must be more than 0, got {max_cost:g}; --judge markers costs nothing")
         if max_cost is not None and prices is None:
             mend = "add --set server.input_price=P --set server.output_price=P (for a million tokens)"
             raise UsageError(f"--max-cost needs the prices of tokens; {mend}")

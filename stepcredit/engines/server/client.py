@@ -286,22 +286,27 @@ class ServerClient:
             try:
                 status, body = await self._transport.look("models", None)
             except EngineError as error:
-                mend = "start it, or give its address by --server"
-                raise MachineError(f"is the server running? {mend} ({error})", item=self._transport.url) from error
+                url = self._transport.url
+                mend = "is the server running? start it, or give its address by --server"
+                raise MachineError(f"{str(error).removeprefix(f'{url}: ')}; {mend}", item=url) from error
             names = _model_names(body) if status == 200 and body is not None else []
             if not names and self._model:
                 names = [self._model]  # a server without a list of models: the first call will tell
-            self._choose(names)
+            self._choose(names, status=status)
             self._served = True
             self._transport.lost_contact = False
 
-    def _choose(self, names: list[str]) -> None:
+    def _choose(self, names: list[str], *, status: int) -> None:
         shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
         if not self._model and len(names) == 1:
             self._model = names[0]
+        elif not names:
+            told = "lists no model" if status == 200 else f"has no list of models ({status} for models)"
+            mend = "check that --server is the address of a chat server, and name its model by --model"
+            raise UsageError(f"what answers there {told}; {mend}", item=self._transport.url)
         elif self._model not in names:
             wanted = f"no model {self._model!r} there" if self._model else "the server has several models: name one"
-            raise UsageError(f"{wanted}; it has {shown or 'none'}; set --model", item=self._transport.url)
+            raise UsageError(f"{wanted}; it has {shown}; set --model", item=self._transport.url)
 
     def _check_model(self, answer: Body) -> None:
         """The name in each answer must be the one asked for (or an alias of it), and stay the same."""

@@ -15,7 +15,7 @@ from stepcredit.core.errors import BudgetError, EngineError, StepcreditError
 from stepcredit.engines.server.answers import Body, GarbageError, Usage, usage_of
 from stepcredit.engines.server.budget import Budget
 from stepcredit.engines.server.limiter import Limiter
-from stepcredit.engines.server.refusals import RETRIED, out_of_quota, refusal, server_text
+from stepcredit.engines.server.refusals import is_asked_again, out_of_quota, refusal, server_text
 from stepcredit.engines.server.settings import ServerSettings, base_url, shown_url
 from stepcredit.engines.server.waiting import backoff_seconds, retry_after_seconds, spread_seconds
 from stepcredit.engines.server.wire import Wire, WireAnswer, WireError
@@ -197,7 +197,7 @@ class Transport:
             self._limiter.slow_down(begun)
         if answer.status == 429 and out_of_quota(answer.body):
             raise BudgetError("the account with the server's provider is out of quota", item=self.url)
-        if answer.status in RETRIED or answer.status >= 500:
+        if is_asked_again(answer.status):
             return self._bad(answer, begun=begun)
         raise self._refusal(route, body, answer)
 

@@ -14,7 +14,7 @@ from stepcredit.engines.server.settings import ServerSettings, base_url
 WireFailure = Literal["connect", "first_byte", "idle", "deadline", "cut", "too_large"]
 
 _SAID: dict[WireFailure, str] = {
-    "connect": "no connection; is the server running there?",
+    "connect": "no connection",
     "first_byte": "no answer began in time (server.first_byte_s)",
     "idle": "the answer stopped in its middle (server.idle_s)",
     "deadline": "the answer was not whole in time (server.deadline_s)",

@@ -33,13 +33,16 @@ from stepcredit.judges.intrinsic.tasks import (
     TraceVerifyTask,
     VerifyTask,
 )
-from stepcredit.judges.verdicts import labelled, unknown
+from stepcredit.judges.verdicts import UNMATCHABLE, UNSCORABLE, labelled, unknown
 
 AskedT = TypeVar("AskedT", bound=Task)
 AnswerT = TypeVar("AnswerT")
 
 PROTOCOL_VERSION = 1
 """Raised when labels for equal replies change; part of the fingerprint."""
+
+UNTRACEABLE = "admits an error whose source cannot be traced"
+"""Reason at the step of a reflection that takes no step back because none is its source."""
 
 
 @final
@@ -62,12 +65,13 @@ class IntrinsicSettings:
 @final
 @dataclass(frozen=True)
 class _Blame:
-    """Steps that one reflection takes back, and what it rests on."""
+    """Steps that one reflection takes back, and what it rests on; not `traced` if no step is its source."""
 
     reflection: int
     steps: tuple[int, ...]
     evidence: str
     calls: tuple[str, ...]
+    traced: bool = True
 
 
 class _UnreadableError(Exception):
@@ -85,7 +89,8 @@ class IntrinsicJudge:
     Right solution: P1 finds the reflections that admit an error; for each, P2 and P3 give the interval
     [source, reflection - 1] and which of its steps are wrong; these are `incorrect`, all other steps `correct`, the
     reflection and the answer block included. Intervals may overlap: a step that any of them confirms is `incorrect`.
-    A reflection that only confirms, or whose source cannot be traced, changes nothing.
+    A reflection that only confirms changes nothing; neither does one whose source cannot be traced, which is counted
+    (`untraceable`) and said in its own step's reason.
     Wrong solution: P4 compares each think step with the answer block: `matched` or `mismatched`; the answer block is
     `matched`. Without a closed think block or an answer block, evaluation has failed.
 
@@ -129,7 +134,7 @@ class IntrinsicJudge:
         if steps.outcome.status == "unscorable":
             self.statistics.solution("unscorable")
             reason = steps.outcome.reason or "no reason given"
-            return unknown(len(steps), f"the outcome is unscorable: {reason}")
+            return unknown(len(steps), f"{UNSCORABLE}: {reason}")
         try:
             return await (self._right(steps) if steps.outcome.status == "right" else self._wrong(steps))
         except _UnreadableError as error:
@@ -143,10 +148,11 @@ class IntrinsicJudge:
             raise
 
     async def propose(self, steps: Steps) -> tuple[tuple[int, int], ...] | None:
-        """P0: inclusive ranges of semantic steps over the think block's steps, which serve as paragraphs.
+        """P0: ranges of semantic steps over the think block's steps, which serve as paragraphs.
 
         Returns:
-            Ranges that tile the think block's steps, or `None` if no reply could be read.
+            Half-open ranges that tile the think block's steps, as `steps.apply_ranges` takes them, or `None` if no
+            reply could be read. In the reply itself both ends are inclusive.
 
         Raises:
             JudgeError: if the reader broke.
@@ -160,7 +166,7 @@ class IntrinsicJudge:
             return None
         except EngineError as error:
             raise JudgeError(f"the reader broke: {error}", item=steps.rollout.id) from error
-        return tiling.ranges
+        return tuple((first, last + 1) for first, last in tiling.ranges)
 
     async def _right(self, steps: Steps) -> tuple[Verdict, ...]:
         think, _ = _blocks(steps)
@@ -174,6 +180,10 @@ class IntrinsicJudge:
         for k in think:
             verdicts[k] = labelled(Label.CORRECT, calls=calls)
         blames = await _together(self._blame(problem, texts[: at + 1], rollout) for at in found.errors)
+        for blame in blames:
+            if not blame.traced:
+                k = think[blame.reflection]
+                verdicts[k] = labelled(Label.CORRECT, reason=UNTRACEABLE, calls=(*calls, *blame.calls))
         for blame in reversed(blames):
             for j in blame.steps:
                 reason = f"taken back at step {think[blame.reflection]}: {blame.evidence}"
@@ -185,9 +195,7 @@ class IntrinsicJudge:
         think, block = _blocks(steps)
         if not steps.closed or not block:
             self.statistics.solution("unmatchable")
-            missing = "no answer block to match"
-            reason = missing if steps.closed else f"think block never closed: {missing}"
-            return unknown(len(steps), reason)
+            return unknown(len(steps), _why_unmatchable(steps))
         verdicts = [labelled(Label.MATCHED)] * len(steps)
         if think:
             texts = tuple(steps.texts[k] for k in think)
@@ -200,15 +208,21 @@ class IntrinsicJudge:
 
     async def _blame(self, problem: str, shown: tuple[str, ...], rollout: str) -> _Blame:
         reflection = len(shown) - 1
-        if not reflection:
-            return _Blame(0, (), "", ())
+        if not reflection:  # nothing stands before it
+            self.statistics.untraceable(self._trace_task)
+            return _Blame(0, (), "", (), traced=False)
         traced, calls = await self._trace(problem, shown, rollout)
         if traced.source is None:
-            return _Blame(reflection, (), "", calls)
+            self.statistics.untraceable(self._trace_task)
+            return _Blame(reflection, (), "", calls, traced=False)
         wrong = tuple(traced.source + i for i, is_wrong in enumerate(traced.wrong) if is_wrong)
         if wrong and self._settings.include_reflection:
             wrong = (*wrong, reflection)
         return _Blame(reflection, wrong, traced.evidence, calls)
+
+    @property
+    def _trace_task(self) -> str:
+        return TraceVerifyTask.name if self._settings.merged else TraceTask.name
 
     async def _trace(
         self, problem: str, shown: tuple[str, ...], rollout: str
@@ -252,6 +266,16 @@ def _blocks(steps: Steps) -> tuple[list[int], list[int]]:
     """Indices of the think block's steps and of the answer block's steps."""
     inside = steps.in_answer.tolist()
     return [k for k, yes in enumerate(inside) if not yes], [k for k, yes in enumerate(inside) if yes]
+
+
+def _why_unmatchable(steps: Steps) -> str:
+    if steps.closed:
+        return UNMATCHABLE
+    if steps.rollout.finish == "length":
+        return f"cut by length: {UNMATCHABLE}"
+    if steps.form == "none":
+        return f"no think tags, and no ending that states the answer: {UNMATCHABLE}"
+    return f"think block never closed: {UNMATCHABLE}"
 
 
 async def _together(coroutines: Iterable[Coroutine[None, None, _Blame]]) -> list[_Blame]:

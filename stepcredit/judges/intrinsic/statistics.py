@@ -7,9 +7,9 @@ For solutions: every one is judged, failed, unscorable, unmatchable or broken. E
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from stepcredit.judges.intrinsic.replies import Reject
 from stepcredit.judges.intrinsic.tasks import ReaderReply
@@ -39,6 +39,7 @@ class TaskCounts:
         output_tokens: tokens written, over the calls that report them.
         unmetered: calls that reported no token counts.
         latency_s: seconds waited, summed over calls.
+        untraceable: reflections that admit an error without a step that it came from; nothing is taken back for them.
     """
 
     asked: int = 0
@@ -52,6 +53,24 @@ class TaskCounts:
     output_tokens: int = 0
     unmetered: int = 0
     latency_s: float = 0.0
+    untraceable: int = 0
+
+    def plus(self, other: "TaskCounts", *, times: int = 1) -> "TaskCounts":
+        """These counts and another's; with `times = -1` those that came since the other was taken.
+
+        >>> TaskCounts(calls=3, rejects={"not JSON": 2}).plus(TaskCounts(calls=1, rejects={"not JSON": 2}), times=-1)
+        TaskCounts(asked=0, calls=2, first_try=0, after_retry=0, failed=0, broken=0, rejects={}, input_tokens=0,
+        output_tokens=0, unmetered=0, latency_s=0.0, untraceable=0)
+        """
+        names = [each.name for each in fields(self) if each.name != "rejects"]
+        sums: dict[str, Any] = {name: getattr(self, name) + times * getattr(other, name) for name in names}
+        reasons = sorted({*self.rejects, *other.rejects})
+        rejects = {name: self.rejects.get(name, 0) + times * other.rejects.get(name, 0) for name in reasons}
+        return TaskCounts(**sums, rejects={name: count for name, count in rejects.items() if count})
+
+    def as_payload(self) -> dict[str, Any]:
+        """The counts as JSON-able mapping; `TaskCounts(**payload)` gives equal ones."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"rejects": dict(self.rejects)}
 
     @property
     def parse_rate(self) -> float | None:
@@ -134,6 +153,11 @@ class ParseStatistics:
         rejects = {**old.rejects, reason: old.rejects.get(reason, 0) + 1}
         self._counts[reply.task, kind] = replace(old, rejects=MappingProxyType(dict(sorted(rejects.items()))))
         self._rejected.append(reply)
+
+    def untraceable(self, task: str) -> None:
+        """Count one reflection of a right solution that admits an error without a step that it came from."""
+        old = self._of(task, "right")
+        self._counts[task, "right"] = replace(old, untraceable=old.untraceable + 1)
 
     def end(self, task: str, kind: SolutionKind, ending: Ending) -> None:
         """Count one asked task as ended."""

@@ -4,12 +4,13 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepcredit.core.errors import ChangedModelError, EngineError, JudgeError
+from stepcredit.core.errors import BudgetError, ChangedModelError, EngineError, JudgeError
 from stepcredit.core.protocols import Judge, Scale
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.engines.server.budget import Budget, Prices
@@ -44,6 +45,12 @@ TEXT_ONLY = (
 """Said where the checker had to do without math-verify."""
 
 
+OPENING = (
+    "opening the judge's server takes up to 4 requests a session (the list of models, and a look at the weights),"
+    " before any solution"
+)
+"""Said where a limit on calls leaves no room for these."""
+
 Identity = Callable[[], Awaitable[NDArray[np.float32] | None]]
 
 
@@ -67,6 +74,17 @@ class CallLog:
         self._waiting: list[AttemptRecord] = []
         self._write: Callable[[AttemptRecord], None] = self._waiting.append
         self.identity: Identity = _none
+
+    async def look(self) -> NDArray[np.float32] | None:
+        """`identity`, which opens the server where nothing has asked it yet.
+
+        Raises:
+            BudgetError: if a limit is reached; says what opening takes.
+        """
+        try:
+            return await self.identity()
+        except BudgetError as error:
+            raise BudgetError(f"{error}; {OPENING}") from error
 
     def drain(self) -> None:
         """From now on no request is begun."""
@@ -166,6 +184,7 @@ async def opened_judge(
     model: str | None,
     max_calls: int | None = None,
     max_cost: float | None = None,
+    ask: bool = True,
 ) -> AsyncGenerator[tuple[Judge, CallLog]]:
     """The judge by name, ready to be asked.
 
@@ -176,28 +195,41 @@ async def opened_judge(
         model: its model; `None` asks the server for its only one.
         max_calls: goes before the recipe's.
         max_cost: goes before the recipe's.
+        ask: a server whose model is not named is asked for it now; else by the first `CallLog.look`.
 
     Raises:
         UsageError: for keys that the judge does not have, or an address that is none.
         MachineError: if there is no server.
     """
+    if name == "markers":
+        yield _markers(recipe.judge), CallLog(Budget())
+        return
     limits = {"max_calls": max_calls, "max_cost": max_cost}
     part = recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None})
     budget = _budget(part)
     log = CallLog(budget)
-    if name == "markers":
-        yield _markers(recipe.judge), log
-        return
-    refuse_others(recipe.judge, _CRITIC, section="judge", of="critic")
+    chosen = _critic_settings(recipe.judge)
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
     waits = {key: value for key, value in given(recipe.server).items() if key not in _LIMITS}
     settings = ServerSettings(server or "", model=model or "", **waits)
     async with ServerClient(settings, budget=budget, on_attempt=log.take) as client:
-        if not model:
-            await client.probe()
         log.identity = client.identity
-        yield CriticJudge(client, CriticSettings(**given(recipe.judge))), log
+        if ask and not model:
+            await log.look()
+        yield CriticJudge(client, chosen), log
+
+
+def judge_settings(name: FileJudge, part: JudgePart) -> dict[str, Any]:
+    """All settings of the judge by name, defaults included.
+
+    Raises:
+        UsageError: for keys that the judge does not have.
+
+    >>> judge_settings("critic", JudgePart(votes=3))["votes"]
+    3
+    """
+    return asdict(_markers_settings(part) if name == "markers" else _critic_settings(part))
 
 
 def checker_of(part: CheckerPart) -> tuple[MathChecker, MathPool | None]:
@@ -210,13 +242,22 @@ def checker_of(part: CheckerPart) -> tuple[MathChecker, MathPool | None]:
     if part.mode == "string" or (part.mode == "auto" and missing_modules("math")):
         return MathChecker(mode="string", **cut), None
     workers = part.workers or max(1, (os.cpu_count() or 2) - 1)
-    pool = MathPool(workers, **given(part, "timeout_s"))
+    pool = MathPool(workers, **given(part, "timeout_s", "retry_timeout_s"))
     return MathChecker(pool, **cut), pool
 
 
 def _markers(part: JudgePart) -> Judge:
+    return IntrinsicJudge(text_markers(), _markers_settings(part))
+
+
+def _markers_settings(part: JudgePart) -> IntrinsicSettings:
     refuse_others(part, _INTRINSIC, section="judge", of="markers")
-    return IntrinsicJudge(text_markers(), IntrinsicSettings(**given(part)))
+    return IntrinsicSettings(**given(part))
+
+
+def _critic_settings(part: JudgePart) -> CriticSettings:
+    refuse_others(part, _CRITIC, section="judge", of="critic")
+    return CriticSettings(**given(part))
 
 
 def _budget(part: ServerPart) -> Budget:

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from stepcredit.core.protocols import Judge, Splitter, Tokenizer
 from stepcredit.recipes.recorded.input import RecordedInput
+from stepcredit.recipes.recorded.judges import judge_settings
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
 from stepcredit.recipes.recorded.settings import RecordedRecipe, RecordedSettings, StepsPart, given
 from stepcredit.recipes.recorded.walk import WalkParts, Watch
@@ -14,8 +15,19 @@ from stepcredit.report.page import package_version
 from stepcredit.steps import splitter
 from stepcredit.store.ledger import Ledger
 from stepcredit.tasks.checking import MathChecker
+from stepcredit.tasks.math_pool import RETRY_TIMEOUT_S
 
-_SAID = ("numpy", "tokenizers", "math-verify")
+JUDGE_VERSION = "judge.version"
+"""Key of the manifest that is known once the judge's server has told its model."""
+
+SAID = {
+    "input.sha256": "the file has changed since this run was made",
+    "tokenizer": "this run was made with another tokenizer",
+    JUDGE_VERSION: "this run was made with another model, or with another version of the judge",
+}
+"""What is said of keys of the manifest that hold digests."""
+
+_PACKAGES = ("numpy", "tokenizers", "math-verify")
 
 
 @final
@@ -40,6 +52,11 @@ class Plan:
     tokenizer: Tokenizer
     splitter: Splitter
     rule: object
+
+    @property
+    def asks_for_model(self) -> bool:
+        """True if only the server can tell which model judges."""
+        return self.settings.judge == "critic" and not self.settings.model
 
     def parts(self, checker: MathChecker, judge: Judge, ledger: Ledger, *, watch: Watch | None) -> WalkParts:
         """What the walk is made of."""
@@ -85,21 +102,26 @@ def facts_of(plan: Plan, manifest: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def manifest_of(plan: Plan, *, checker: MathChecker, judge: Judge) -> dict[str, Any]:
-    """What every kept record depends on. Credit and the last stage are not among it: they may change in one folder."""
-    settings = plan.settings
+    """What every kept record depends on. Credit and the last stage are not among it: they may change in one folder.
+
+    What people can read comes first, so that it is named first where another command differs from the run's.
+    """
+    settings, retry_timeout_s = plan.settings, plan.recipe.checker.retry_timeout_s
     return {
         "verb": plan.verb,
         "input": {"name": plan.input.file.name, "sha256": plan.input.sha256},
-        "tokenizer": plan.tokenizer.fingerprint,
-        "steps": str(plan.splitter),
-        "checker": checker.fingerprint,
         "judge": {
-            "model": settings.model or "",
             "name": settings.judge,
+            "model": settings.model or "",
             "server": settings.server or "",
-            "version": judge.fingerprint,
+            **judge_settings(settings.judge, plan.recipe.judge),
+            "version": None if plan.asks_for_model else judge.fingerprint,
         },
-        "versions": {"stepcredit": package_version(), **{name: _version(name) for name in _SAID}},
+        "checker": checker.fingerprint,
+        "checker_retry_timeout_s": RETRY_TIMEOUT_S if retry_timeout_s is None else retry_timeout_s,
+        "steps": str(plan.splitter),
+        "tokenizer": plan.tokenizer.fingerprint,
+        "versions": {"stepcredit": package_version(), **{name: _version(name) for name in _PACKAGES}},
         "machine": {"python": platform.python_version(), "system": platform.platform()},
     }
 

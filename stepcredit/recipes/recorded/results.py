@@ -15,6 +15,7 @@ from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.report.build import rollout_view
 from stepcredit.report.views import Cell, ReportData, RolloutView, TableView
 from stepcredit.store.attempts import AttemptTotals
+from stepcredit.tasks.checking import UNREADABLE
 from stepcredit.tasks.jsonl import SkippedLine
 
 STATUSES = ("right", "wrong", "unscorable")
@@ -66,6 +67,7 @@ def summary_of(result: WalkResult, counts: Counts, *, settings: Mapping[str, Any
         "unknown": counts.unknown,
         "unknown_reasons": dict(counts.unknown_reasons),
         "checker": {status: tally.outcomes[status] for status in STATUSES},
+        "unreadable_answers": tally.outcome_reasons["wrong", UNREADABLE],
         "unscorable_reasons": ranked(unscorable),
         "steps": counts.steps,
         "thoughts": counts.thoughts,
@@ -162,7 +164,8 @@ def _judged_sentence(counts: Counts) -> str:
     lost = {"the judge failed on": counts.failed, "left out (quarantined)": counts.quarantined}
     told += "".join(f", {name} {number:,}" for name, number in lost.items() if number)
     if counts.judged_share is None:
-        return f"{told}; none is finished, with an answer behind a closed think block, and scorable."
+        why = ", ".join(f"{number:,} {reason}" for reason, number in counts.unsound.items())
+        return f"{told}; none of them is finished, scorable and with an answer block: {why}."
     told += f"; of the {counts.sound:,} that are finished, closed and scorable {counts.judged_share:.1%}"
     return f"{told}." if counts.varied_share is None else f"{told}, {counts.varied_share:.1%} with more than one label."
 

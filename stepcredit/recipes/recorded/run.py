@@ -18,7 +18,7 @@ from stepcredit.recipes.recorded.credit import Credited, credit_all
 from stepcredit.recipes.recorded.input import read_input
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, SameModel, checker_of, opened_judge
 from stepcredit.recipes.recorded.limits import Quarantine, Turn, UnknownGuard
-from stepcredit.recipes.recorded.plan import Plan, facts_of, manifest_of, splitter_of
+from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID, Plan, facts_of, manifest_of, splitter_of
 from stepcredit.recipes.recorded.results import (
     WalkResult,
     closing_of,
@@ -106,7 +106,7 @@ def run_recorded(
     Source: tp_grpo.md 1.1-1.6 on recorded text. Differs: ids are made by re-tokenising, so nothing is trained on them.
     """
     screen = progress or SilentProgress()
-    recipe = load_recorded(settings.overrides)
+    recipe = load_recorded(settings.overrides, settings.recipe)
     with draining(screen.say) as drain:
         plan = Plan(
             input=read_input(file, group_by=settings.group_by, skip_bad=settings.skip_bad),
@@ -132,10 +132,16 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> Rec
             model=settings.model,
             max_calls=settings.max_calls,
             max_cost=settings.max_cost,
+            ask=False,
         ) as (judge, calls):
             drain.then(calls.drain)
             manifest = manifest_of(plan, checker=checker, judge=judge)
-            with RunFolder.create_or_open(settings.out, manifest) as folder, session(folder) as note:
+            opened = RunFolder.create_or_open(settings.out, manifest, later=JUDGE_VERSION, said=SAID)
+            with opened as folder, session(folder) as note:
+                calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
+                if plan.asks_for_model:
+                    await calls.look()
+                folder.settle(JUDGE_VERSION, judge.fingerprint, said=SAID[JUDGE_VERSION])
                 running = _Running(plan, folder, note, screen, drain, turns, checker, judge, calls)
                 return await running.walk()
     finally:
@@ -162,7 +168,6 @@ class _Running:
         """Walk, credit and report."""
         plan, settings, folder = self.plan, self.plan.settings, self.folder
         self._say_first()
-        self.calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
         seconds: dict[str, float] = {}
         began = time.perf_counter()
         tally, kept = await self._walk_all()
@@ -186,7 +191,7 @@ class _Running:
 
     def _say_first(self) -> None:
         settings, given_in = self.plan.settings, self.plan.input
-        for line in self.folder.notes:
+        for line in (*settings.without_effect, *self.folder.notes):
             self.screen.say(line)
         if "/string/" in self.checker.fingerprint and self.plan.recipe.checker.mode == "auto":
             self.screen.say(TEXT_ONLY)
@@ -242,7 +247,7 @@ class _Running:
         """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
         if self.plan.settings.judge != "critic":
             return self.judge
-        same = SameModel(self.judge, self.calls.identity, self.folder.ledger)
+        same = SameModel(self.judge, self.calls.look, self.folder.ledger)
         if quarantine.any_suspect and self.plan.settings.reaches("judge"):
             await same.meet()
         return CachedJudge(same, self.folder.cache)

@@ -35,11 +35,16 @@ class StepsPart(Section):
 
 
 class CheckerPart(Section):
-    """`[checker]`: `auto` compares formulas with math-verify where it is installed, else text and numbers only."""
+    """`[checker]`: `auto` compares formulas with math-verify where it is installed, else text and numbers only.
+
+    `timeout_s` is what one comparison may take, `retry_timeout_s` what it may take when it is tried once more, alone,
+    because it took longer (0: it is not).
+    """
 
     mode: Literal["auto", "math", "string"]
     cut: Literal["wrong", "unscorable"] | None = None
     timeout_s: float | None = Field(gt=0, default=None)
+    retry_timeout_s: float | None = Field(ge=0, default=None)
     workers: int | None = Field(ge=1, default=None)
 
 
@@ -135,6 +140,7 @@ class RecordedSettings:
         group_by: which solutions are compared with one another.
         server: address of an OpenAI-style server.
         model: name of the model there; `None` takes the only one.
+        recipe: TOML file, or the name of a recipe that ships.
         overrides: `section.key=value`, applied to the recipe.
         max_calls: most requests to the server over all sessions of the run; `None` takes the recipe's.
         max_cost: most cost over all sessions; needs prices in `[server]`; `None` takes the recipe's.
@@ -152,6 +158,7 @@ class RecordedSettings:
     group_by: GroupBy = "problem-and-model"
     server: str | None = None
     model: str | None = None
+    recipe: Path = RECIPE
     overrides: tuple[str, ...] = ()
     max_calls: int | None = None
     max_cost: float | None = None
@@ -160,41 +167,69 @@ class RecordedSettings:
     def __post_init__(self) -> None:
         check_choice("until", self.until, Stage)
         check_choice("group_by", self.group_by, GroupBy)
-        check_judge(self.judge, self.server)
+        check_judge(self.judge, self.server, self.model)
         if self.until != "credit":
             return
         rule = rule_named(self.credit)
         if self.judge == "critic" and Need.FLAGS in rule.needs:
             mend = "take --credit grpo_ps, or --judge markers"
             raise UsageError(f"credit rule {self.credit} reads labels, and the critic gives scores; {mend}")
+        if self.judge == "markers" and Need.SCORES in rule.needs:
+            mend = "take --credit tp_grpo, or --judge critic"
+            raise UsageError(f"credit rule {self.credit} reads scores, and markers gives some steps none; {mend}")
         if self.tokenizer is None:
             mend = "give --tokenizer DIR (a tokenizer.json, that of the model that wrote the text), or --until judge"
             raise UsageError(f"credit goes to tokens, and no tokenizer was named; {mend}")
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """One sentence on each group of settings that were given and that this walk does not read.
+
+        >>> RecordedSettings(Path("run"), until="judge", overrides=("credit.alpha=2",)).without_effect
+        ('credit.alpha has no effect: this walk ends before credit',)
+        """
+        limits = {"--max-calls": self.max_calls, "--max-cost": self.max_cost}
+        names = [name.strip() for name, _, _ in (word.partition("=") for word in self.overrides)]
+        asked = [flag for flag, value in limits.items() if value is not None]
+        asked += [name for name in names if name.startswith("server.")]
+        credit = [name for name in names if name.startswith("credit.")]
+        idle = (
+            (asked, "judge markers asks no model", self.judge == "markers"),
+            (credit, "this walk ends before credit", not self.reaches("credit")),
+        )
+        return tuple(
+            f"{', '.join(given)} {'has' if len(given) == 1 else 'have'} no effect: {why}"
+            for given, why, is_idle in idle
+            if given and is_idle
+        )
 
     def reaches(self, stage: Stage) -> bool:
         """True if the walk goes as far as the stage."""
         return STAGES.index(self.until) >= STAGES.index(stage)
 
 
-def check_judge(name: str, server: str | None) -> None:
-    """Refuse an unknown judge, and the critic without a server.
+def check_judge(name: str, server: str | None, model: str | None = None) -> None:
+    """Refuse an unknown judge, the critic without a server, and a server for a judge that asks none.
 
     Raises:
         UsageError: naming the mend.
     """
     check_choice("judge", name, FileJudge)
+    if name == "markers" and (server is not None or model is not None):
+        flag = "--model" if server is None else "--server"
+        raise UsageError(f"{flag} names a model, and judge markers asks none; give --judge critic, or leave it out")
     if name == "critic" and server is None:
         mend = "give --server URL (any OpenAI-style chat server) and --model NAME"
         raise UsageError(f"judge critic asks a model; {mend}")
 
 
-def load_recorded(overrides: tuple[str, ...] = ()) -> RecordedRecipe:
-    """The recipe of recorded solutions.
+def load_recorded(overrides: tuple[str, ...] = (), recipe: Path = RECIPE) -> RecordedRecipe:
+    """A recipe of recorded solutions, by default the one that ships.
 
     Raises:
-        UsageError: for an unknown key or a value out of range.
+        UsageError: for a file that is none, an unknown key or a value out of range.
     """
-    return load_recipe(RECIPE, RecordedRecipe, overrides=overrides)
+    return load_recipe(recipe, RecordedRecipe, overrides=overrides)
 
 
 def given(part: Section, *names: str) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from typing import final
 from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.steps import thoughts
 
+NO_ENDING = "without think tags or an ending that states the answer"
+NEVER_CLOSED = "with a think block that is never closed, or nothing behind it"
+
 
 @final
 @dataclass
@@ -32,7 +35,8 @@ class Counts:
         unknown_reasons: why, counted.
         empty: solutions without text.
         finished: solutions that their model ended itself.
-        sound: finished, scorable, and with an answer block behind a closed think block.
+        sound: finished, scorable, and with an answer block: behind a closed think block, or, without think tags, an
+            ending that states the answer.
         sound_judged: those of `sound` that were judged.
         sound_varied: those of `sound` whose steps have more than one label.
         steps: steps of all solutions, `None` if they were not cut.
@@ -42,6 +46,7 @@ class Counts:
         failed: solutions on which the judge itself failed.
         quarantined: solutions that were left out because earlier sessions died or failed on them.
         skipped: lines of the file that could not be used.
+        unsound: why those that are not `sound` are not, counted; of several reasons the first.
     """
 
     responses: int
@@ -60,6 +65,7 @@ class Counts:
     failed: int
     quarantined: int = 0
     skipped: int = 0
+    unsound: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def judged_share(self) -> float | None:
@@ -100,6 +106,7 @@ class Tally:
         self.resumed = 0
         self._labels: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
+        self._unsound: Counter[str] = Counter()
         self._number: Counter[str] = Counter()
 
     @property
@@ -113,21 +120,24 @@ class Tally:
         self.outcomes[status] += 1
         self.outcome_reasons[status, item.outcome.reason] += 1
         self.resumed += item.resumed
-        sound = _sound(item)
-        number.update(
-            walked=1,
-            asked=item.judgement is not None,
-            judged=item.judged,
-            empty=not len(item.steps),
-            finished=item.rollout.finish == "stop",
-            sound=sound,
-            sound_judged=sound and item.judged,
-            sound_varied=sound and len(set(labels)) > 1,
-            steps=len(item.steps),
-            tokens=len(item.rollout.completion_ids),
-            failed=bool(item.failed),
-            quarantined=bool(item.quarantined),
-        )
+        unsound = unsound_reason(item)
+        sound = not unsound
+        self._unsound.update([unsound] if unsound else [])
+        found = {
+            "walked": 1,
+            "asked": item.judgement is not None,
+            "judged": item.judged,
+            "empty": not len(item.steps),
+            "finished": item.rollout.finish == "stop",
+            "sound": sound,
+            "sound_judged": sound and item.judged,
+            "sound_varied": sound and len(set(labels)) > 1,
+            "steps": len(item.steps),
+            "tokens": len(item.rollout.completion_ids),
+            "failed": bool(item.failed),
+            "quarantined": bool(item.quarantined),
+        }
+        number.update({name: int(value) for name, value in found.items()})  # a Counter keeps its first values as given
         if item.judgement is not None and not item.judged:
             self._unknown[item.unknown_reason] += 1
         if labels and item.judgement is not None:
@@ -162,6 +172,7 @@ class Tally:
             failed=number["failed"],
             quarantined=number["quarantined"],
             skipped=skipped,
+            unsound=ranked(self._unsound),
         )
 
     def _add_to_model(self, item: Walked) -> None:
@@ -188,5 +199,16 @@ def ranked(counted: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
-def _sound(item: Walked) -> bool:
-    return item.rollout.finish == "stop" and item.steps.closed and item.outcome.status != "unscorable"
+def unsound_reason(item: Walked) -> str:
+    """Why a solution does not count as sound, of several reasons the first; empty if it does."""
+    if item.quarantined:
+        return "left out"
+    if item.rollout.finish != "stop":
+        return "cut"
+    if item.outcome.status == "unscorable":
+        return "unscorable"
+    if item.steps.closed:
+        return ""
+    if not len(item.steps):
+        return "empty"
+    return NO_ENDING if item.steps.form == "none" else NEVER_CLOSED

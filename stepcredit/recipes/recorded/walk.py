@@ -23,12 +23,14 @@ OUTCOMES, VERDICTS = "outcome", "judgement"
 
 EMPTY = "empty response"
 JUDGE_FAILED = "the judge failed"
+CHECKER_BROKE = "the checker broke"
 QUARANTINED = "quarantined"
 IN_FLIGHT = 64
 """Solutions under way at once: enough to keep a server busy, few enough that the event loop comes round quickly."""
 
 STOPPED = "stopped as asked, with everything saved"
 _LOOK_S = 0.1
+_REASON = 120
 
 Placed = tuple[int, RecordedResponse]
 """A response with its place in the file, from 0."""
@@ -211,37 +213,45 @@ async def _one(parts: WalkParts, item: RecordedResponse, *, slot: int, grouping:
         return await _tried(parts, parts.maker.make(item, group=group, sample=sample), item=item)
     reason = parts.watch.reason(item.id)
     if reason:
-        return _left_out(item, reason, group=group, sample=sample)
+        return _left_out(parts, item, reason, group=group, sample=sample)
     parts.watch.begin(slot, item.id)
     found = await _tried(parts, parts.maker.make(item, group=group, sample=sample), item=item)
     parts.watch.end(slot)
     return found
 
 
-def _left_out(item: RecordedResponse, reason: str, *, group: str, sample: int) -> Walked:
-    """A solution that nobody may touch: not even tokenised."""
+def _left_out(parts: WalkParts, item: RecordedResponse, reason: str, *, group: str, sample: int) -> Walked:
+    """A solution that nobody may touch: not even tokenised; its no steps are in the unit of the others."""
     none = np.zeros(0, np.int32)
     rollout = Rollout(item.id, item.problem, group, sample, "", none, none, none, policy=item.model, retokenised=True)
-    steps = Whole().split(Outcome(rollout, "unscorable", None, QUARANTINED))
+    steps = (parts.splitter or Whole()).split(Outcome(rollout, "unscorable", None, QUARANTINED))
     return Walked(steps, Judgement(steps, (), QUARANTINED), quarantined=reason)
 
 
 async def _tried(parts: WalkParts, rollout: Rollout, *, item: RecordedResponse) -> Walked:
     outcome, kept = await _checked(parts, rollout)
+    ledger = None if outcome.reason.startswith(CHECKER_BROKE) else parts.ledger
     if parts.splitter is None:
         return Walked(Whole().split(outcome), resumed=kept)
     steps = cut(outcome, parts.splitter, steps=item.steps, place=f"{parts.source}:{item.line}")
     if parts.judge is None:
         return Walked(steps, resumed=kept)
-    return await _judged(parts.ledger, parts.judge, steps)
+    return await _judged(ledger, parts.judge, steps)
 
 
 async def _checked(parts: WalkParts, rollout: Rollout) -> tuple[Outcome, bool]:
+    """The outcome, and whether it had been kept; that of a checker that broke is not kept, it is checked again."""
     key = outcome_key(rollout, parts.checker.fingerprint)
     payload = None if parts.ledger is None else parts.ledger.get(OUTCOMES, key)
     if payload is not None:
         return decode(payload, resolve=lambda _kind, _name: rollout), True
-    outcome = await parts.checker.check(rollout)
+    try:
+        outcome = await parts.checker.check(rollout)
+    except StepcreditError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- a solution that breaks the checker is counted and ends no other
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:_REASON]
+        return Outcome(rollout, "unscorable", None, f"{CHECKER_BROKE}: {said}"), False
     if parts.ledger is not None:
         parts.ledger.put(OUTCOMES, key, encode(outcome, nested=False))
     return outcome, False
@@ -275,7 +285,7 @@ def recall(parts: WalkParts, item: RecordedResponse, *, place: int, grouping: Gr
         None if parts.ledger is None else parts.ledger.get(OUTCOMES, outcome_key(rollout, parts.checker.fingerprint))
     )
     if payload is None or parts.splitter is None or parts.judge is None:
-        return _left_out(item, "nothing was kept", group=group, sample=sample)
+        return _left_out(parts, item, "nothing was kept", group=group, sample=sample)
     outcome = decode(payload, resolve=lambda _kind, _name: rollout)
     steps = cut(outcome, parts.splitter, steps=item.steps, place=f"{parts.source}:{item.line}")
     kept = None if parts.ledger is None else parts.ledger.get(VERDICTS, verdict_key(steps, judge))

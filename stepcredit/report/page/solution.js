@@ -15,9 +15,8 @@ function signed(value) {
   return value === null || value === undefined ? "none" : (value > 0 ? "+" : value < 0 ? "−" : "") + Math.abs(value).toFixed(3);
 }
 
-function shortened(name) {
-  const [kind, digest] = name.split(/:(.*)/s);
-  return (kind + (digest ? ":" + digest.slice(0, 6) : "")).slice(0, 40);
+function counted(number, solution) {
+  return `${number.toLocaleString("en")} ${solution.unit}${number === 1 ? "" : "s"}`;
 }
 
 function head(solution, item) {
@@ -31,9 +30,9 @@ function head(solution, item) {
   ];
   const method = index.methods[index.method[item]];
   if (method) chips.push(make("span", { class: "chip" }, make("b", {}, method), index.round[item] === null ? "" : ` · round ${index.round[item]}`));
-  chips.push(make("span", { class: "chip" }, `${solution.tokens.toLocaleString("en")} tokens`));
+  chips.push(make("span", { class: "chip" }, counted(solution.tokens, solution)));
   if (solution.finish !== "stop") chips.push(make("span", { class: "chip" }, { length: "cut by length", open: "not finished" }[solution.finish]));
-  if (solution.judge) chips.push(make("span", { class: "chip", title: solution.judge }, "judge ", make("b", {}, shortened(solution.judge))));
+  if (solution.judge) chips.push(make("span", { class: "chip", title: solution.judge }, "judge ", make("b", {}, article.dataset.judge || solution.judge_name.slice(0, 40))));
   if (others > 0 && state.problem === "") {
     const more = make("button", { class: "chip", type: "button", title: "p" }, `${others.toLocaleString("en")} more of this problem`);
     more.addEventListener("click", () => go({ problem: String(index.problem[item]) }));
@@ -107,7 +106,7 @@ function under(solution, letters) {
     });
     const peak = (index.peak || 0).toFixed(2);
     parts.push(make("span", {}, "credit ", make("span", { class: "tabs" }, ...buttons)));
-    parts.push(make("span", { class: "scale", title: "advantage of a token" }, "−" + peak, make("i", {}), "+" + peak));
+    parts.push(make("span", { class: "scale", title: `advantage of a ${solution.unit}` }, "−" + peak, make("i", {}), "+" + peak));
   }
   const seen = [...new Set(letters)].filter((letter) => LABELS[letter]);
   if (/[0-9]/.test(letters)) parts.push(make("span", { class: "scale" }, "score low", make("i", { class: "scores" }), "high"));
@@ -138,7 +137,7 @@ function piecesOf(step) {
       node.className = value > 0 ? "pos" : "neg";
       node.style.setProperty("--a", (7 + 50 * share).toFixed(1) + "%");
     }
-    if (values.length) node.tip = opened.rules.map((rule, number) => `${rule[0]} ${signed(values[number])}`).join("\n") + `\n${tokens} token${tokens === 1 ? "" : "s"}`;
+    if (values.length) node.tip = opened.rules.map((rule, number) => `${rule[0]} ${signed(values[number])}`).join("\n") + "\n" + counted(tokens, opened);
     return node;
   });
 }
@@ -183,7 +182,7 @@ function thoughtNodes(solution, letters) {
       steps.push(stepNode(solution.steps[number], number, letters[number]));
     }
     const tokens = solution.steps.slice(first, last).reduce((sum, step) => sum + step.p.reduce((n, piece) => n + piece[1], 0), 0);
-    const title = make("header", {}, make("b", {}, `thought ${count} · ${LABELS[letters[first]] ? LABELS[letters[first]].name : ""}`), `${last - first} steps, ${tokens.toLocaleString("en")} tokens`);
+    const title = make("header", {}, make("b", {}, `thought ${count} · ${LABELS[letters[first]] ? LABELS[letters[first]].name : ""}`), `${last - first} steps, ${counted(tokens, solution)}`);
     const tone = letters[first] >= "0" && letters[first] <= "9" ? `--tone:${toneOf(letters[first])}` : null;
     nodes.push(make("section", { class: "thought tone-" + letters[first], style: tone }, last - first > 1 ? title : null, ...steps));
   }

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -97,7 +99,7 @@ async def test_a_server_with_chat_only():
             with pytest.raises(UsageError, match=r"no route /tokenize or no model 'scripted' there \(404"):
                 await client.tokenize("a")
         async with ServerClient(settings(server)) as client:
-            with pytest.raises(UsageError, match="has several models: name one; it has none; set --model"):
+            with pytest.raises(UsageError, match=r"has no list of models \(404 for models\); check that --server"):
                 await client.complete(HI, max_tokens=1, temperature=0.0, seed=0)
 
 
@@ -174,11 +176,47 @@ async def test_no_server_is_one_line_with_the_mend():
         gone = settings(server)
     async with ServerClient(gone) as client:
         with pytest.raises(
-            MachineError, match=r"is the server running\? start it, or give its address by --server"
+            MachineError, match=r"no connection; is the server running\? start it, or give its address by --server$"
         ) as e:
             await client.complete(HI, max_tokens=1, temperature=0.0, seed=0)
     assert e.value.exit_code == 3
     assert "\n" not in str(e.value)
+    assert (str(e.value).count("running"), str(e.value).count("http://")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"), [("", r"has no list of models \(404 for models\)"), ("m", r"\(501: .*POST")]
+)
+async def test_a_web_server_that_is_no_chat_server(model: str, says: str):
+    """Of a folder served over HTTP it said `several models: name one; it has none`, or asked ten times."""
+    asked: list[str] = []
+
+    class Folder(SimpleHTTPRequestHandler):
+        def log_request(self, *_: object) -> None:
+            asked.append(self.command)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Folder) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        try:
+            async with ServerClient(ServerSettings(url, model=model, backoff_s=0.005)) as client:
+                with pytest.raises(UsageError, match=says) as e:
+                    await client.complete(HI, max_tokens=1, temperature=0.0, seed=0)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == ["GET"] + ["POST"] * bool(model)
+    assert "<" not in str(e.value)
+
+
+async def test_a_server_without_a_model_says_so():
+    with ScriptedServer(faults=[Fault("body", body=b'{"data": []}')]) as server:
+        async with ServerClient(settings(server)) as client:
+            with pytest.raises(UsageError, match="lists no model; check that --server"):
+                await client.complete(HI, max_tokens=1, temperature=0.0, seed=0)
 
 
 async def test_another_model_is_refused_with_the_list():

@@ -79,7 +79,7 @@ async def test_an_answer_that_is_too_large_is_refused():
     assert await errors_of([Fault("body", body=b"x" * 5000)], max_answer_bytes=2000) == ["too_large", ""]
 
 
-@pytest.mark.parametrize("status", [400, 404, 405, 409, 413, 422, 301])
+@pytest.mark.parametrize("status", [400, 404, 405, 409, 413, 422, 301, 501])
 async def test_statuses_that_are_not_asked_again(status: int):
     body = b'{"error": {"message": "nope\\u001b[31m"}}'
     with ScriptedServer(faults=[None, Fault("status", status=status, body=body)]) as server:

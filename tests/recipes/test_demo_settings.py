@@ -1,0 +1,106 @@
+"""Bad settings of a recipe: each is refused before anything runs, with the key and the mend."""
+
+from pathlib import Path
+
+import pytest
+
+from stepcredit.core.errors import UsageError
+from stepcredit.recipes.demo import DemoSettings, run_demo
+from stepcredit.recipes.demo_settings import LearnerPart, load_demo
+from stepcredit.recipes.recorded.settings import load_recorded
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("pretrain.batches=[]", r"pretrain\.batches: tuple should have at least 1 item"),
+        ("pretrain.batches=[[2,0]]", r"pretrain\.batches\.0\.1: .*greater than or equal to 1, got 0"),
+        ("pretrain.batches=[[2,-1]]", r"pretrain\.batches\.0\.1: .*got -1"),
+        ("pretrain.batches=[[7,1]]", r"pretrain\.batches\.0\.0 must be at most 6, got 7"),
+        ("pretrain.batches=[[true,1]]", r"pretrain\.batches: wants a whole number at 0\.0, got True"),
+        ("pretrain.updates=true", r"pretrain\.updates: wants a whole number, got True"),
+        ('pretrain.updates="5"', r"pretrain\.updates: wants a whole number, got '5'"),
+        ("pretrain.updates=5.0", r"pretrain\.updates: wants a whole number, got 5\.0"),
+        ("gate.accuracy=true", r"gate\.accuracy: wants a number, got True"),
+        ("monitors.act=1", r"monitors\.act: wants true or false, got 1"),
+        ("monitors.bounds.kl_k3=nan", r"monitors\.bounds\.kl_k3: .*finite number, got nan"),
+        ("monitors.bounds.kl_k3=true", r"monitors\.bounds: wants a number at kl_k3, got True"),
+        ("learner.learning_rate=inf", r"learner\.learning_rate: .*finite number, got inf"),
+        ("learner.eps_high=inf", r"learner\.eps_high: .*finite number, got inf"),
+        ("arms.tp_grpo.alpha=inf", r"arms\.tp_grpo\.alpha: .*finite number, got inf"),
+        ("arms.tp_grpo.schedule.max_kl=nan", r"arms\.tp_grpo\.schedule\.max_kl: .*finite number"),
+        ("world.divisions=99", r"world\.divisions must be at most world\.length = 6, got 99"),
+        ("gate.divisions=50", r"gate\.divisions must be at most world\.length = 6, got 50"),
+        ("world.length=7", r"world\.length must be at most 6, got 7"),
+        ("measure.levels=[0.5,1.5]", r"measure\.levels\.1: .*less than or equal to 1, got 1\.5"),
+        ('learner.kl="k2"', "learner: kl and kl_weighted do nothing while beta is 0"),
+        ('arms.tp_grpo.scale="fixd"', r"arms\.tp_grpo\.scale: input should be 'adaptive' or 'fixed', got 'fixd'"),
+    ],
+)
+def test_a_bad_value_names_its_key(override: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        load_demo(overrides=(override,))
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("report.solutions=true", r"report\.solutions: wants a whole number, got True"),
+        ("limits.stop_unknown=true", r"limits\.stop_unknown: wants a number, got True"),
+        ("server.max_cost=inf", r"server\.max_cost: .*finite number, got inf"),
+        ('chekcer.mode="auto"', r"unknown key chekcer; did you mean checker\.mode\?"),
+    ],
+)
+def test_recorded_recipes_are_read_by_the_same_check(override: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        load_recorded((override,))
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert load_demo(overrides=("learner.learning_rate=1",)).learner.learning_rate == 1.0
+
+
+def test_beta_takes_k3_and_refuses_an_estimator_that_does_nothing() -> None:
+    assert (LearnerPart().penalty, LearnerPart(beta=0.1).penalty, LearnerPart(beta=0.1, kl="k2").penalty) == (
+        "none", "k3", "k2",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="zero expected gradient"):
+        LearnerPart(beta=0.1, kl="k1")
+    with pytest.raises(ValueError, match="needs an estimator"):
+        LearnerPart(beta=0.1, kl="none")
+
+
+class TestUnknownKeys:
+    def test_keys_of_arms_are_suggested(self) -> None:
+        with pytest.raises(UsageError, match=r"unknown key arms\.grpo\.titel; did you mean arms\.grpo\.title\?"):
+            load_demo(overrides=("arms.grpo.titel=1",))
+        near = r"arms\.tp_grpo\.schedule\.max_k; did you mean arms\.tp_grpo\.schedule\.max_kl\?"
+        with pytest.raises(UsageError, match=near):
+            load_demo(overrides=("arms.tp_grpo.schedule.max_k=1",))
+
+    def test_nothing_is_suggested_that_is_not_near(self) -> None:
+        with pytest.raises(UsageError, match=r"unknown key zzz$"):
+            load_demo(overrides=("zzz=1",))
+
+    def test_a_monitor_that_is_near_none_lists_them_all(self) -> None:
+        with pytest.raises(UsageError, match="zzz: no such monitor; there are kl_k1, "):
+            load_demo(overrides=("monitors.bounds.zzz=0.5",))
+
+
+class TestRecipeNames:
+    def test_a_recipe_that_ships_is_known_by_its_name(self) -> None:
+        assert load_demo(Path("demo")) == load_demo()
+
+    def test_a_folder_is_no_recipe(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="a recipe is one file; name a TOML file, or a recipe that") as caught:
+            load_demo(tmp_path)
+        assert caught.value.exit_code == 2
+
+    def test_a_recipe_for_something_else_is_told_by_its_sections(self) -> None:
+        with pytest.raises(UsageError, match=r"a recipe for something else: it has \[steps\], .* and lacks \[arms\]"):
+            load_demo(Path("recorded"))
+
+    def test_an_unknown_arm_lists_those_that_there_are(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="no arm nope; it has grpo, tp_grpo, tp_grpo_markers, "):
+            run_demo(DemoSettings(out=tmp_path / "run", arms=("nope",)))
