@@ -63,7 +63,8 @@ def recipe_of(task: str, checkpoint: int, *, rounds: int = SETTINGS["report"]["r
     changes = [f"{key}={json.dumps(value)}" for key, value in part.items() if key not in NO_OVERRIDE]
     seeds = (f"world.task_seed={checkpoint}", f"pretrain.seed={checkpoint}", f"rounds.rounds={rounds}")
     arms = {name: ArmPart(**arm) for name, arm in SETTINGS["arms"].items()}
-    fixed = ("measure.pass_problems=64", "monitors.act=false")  # a firing must not change what is compared
+    # Longer curves than the demo's; and a firing must not change what is compared.
+    fixed = ("measure.problems=256", "measure.pass_problems=64", "monitors.act=false")
     return load_demo(RECIPE, overrides=(*seeds, *fixed, *changes)).model_copy(update={"arms": arms})
 
 
