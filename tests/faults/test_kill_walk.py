@@ -14,6 +14,10 @@ from stepcredit.testing import Manners, ScriptedServer
 
 FIFTY = pytest.param(50, marks=pytest.mark.slow)
 ITEMS, IN_FLIGHT = 240, 8
+MANY_DEATHS = ("--set", "limits.deaths=1000")
+"""Fifty kills can hit one solution three times while it is worked on alone, on a busy machine most of all. That is how
+a solution that kills its process looks; tests/faults/test_quarantine.py has those."""
+
 WALL = {"seconds", "stage_seconds", "calls", "resumed"}
 
 
@@ -65,6 +69,7 @@ def test_judge_with_a_server(kills: int, file: Path, server: ScriptedServer, tmp
         "checker.mode=string",
         "--set",
         "limits.stop_unknown=1",
+        *MANY_DEATHS,
     )
     words = ["judge", str(file), "--judge", "critic", "--server", server.url, "--model", "scripted", *few]
     whole = in_a_zygote("walk", tmp_path / "w", stages={"walk": (9, 9)}, kills=0, words=words)["walk"]
@@ -84,6 +89,7 @@ def test_judge_with_a_server(kills: int, file: Path, server: ScriptedServer, tmp
 def test_run_to_exported_credit(kills: int, file: Path, tmp_path: Path) -> None:
     tokenizer = byte_level(tmp_path / "tokenizer")
     words = ["run", "--input", str(file), "--tokenizer", str(tokenizer), "--set", "checker.mode=string"]
+    words += MANY_DEATHS
     whole = in_a_zygote("walk", tmp_path / "w", stages={"walk": (9, 9)}, kills=0, words=words)["walk"]
     told = in_a_zygote("walk", tmp_path, stages={"walk": (0.02, 0.5)}, kills=kills, words=words)["walk"]
     assert whole.failures == []
