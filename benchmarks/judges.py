@@ -17,13 +17,10 @@ from typing import Any
 import torch
 from learning import HERE, SETTINGS, prepare, rates, recipe_of
 
-from stepcredit.core.records import Outcome
 from stepcredit.recipes.arms import ArmJob, run_arm
-from stepcredit.recipes.judge_figures import COLUMNS, Figures, measure_judges
+from stepcredit.recipes.judge_figures import COLUMNS, Figures, measure_judges, recorded_outcomes
 from stepcredit.recipes.world import WorldTask
-from stepcredit.store.codec import decode
-from stepcredit.store.ledger import Ledger
-from stepcredit.training.sample import STAGE
+from stepcredit.store.run_folder import LEDGER
 
 ARM, JUDGES = "adaptive_2", ("generative", "markers", "taught")
 
@@ -37,19 +34,9 @@ def measured(checkpoint: int, cache: Path) -> dict[str, dict[str, Figures]]:
     arms = {ARM: recipe.arms[ARM].model_copy(update={"learning_rate": rates()[ARM]})}
     out = cache / f"judges-{checkpoint}"
     run_arm(ArmJob(recipe.model_copy(update={"arms": arms}), ARM, 0, folder, out))
-    task = WorldTask(recipe.world)
-    rounds = {index: asyncio.run(outcomes(task, out, index)) for index in (0, recipe.rounds.rounds - 1)}
+    ends = (0, recipe.rounds.rounds - 1)
+    rounds = asyncio.run(recorded_outcomes(WorldTask(recipe.world), out / LEDGER, ends))
     return measure_judges(recipe, folder, rounds, judges=JUDGES)
-
-
-async def outcomes(task: WorldTask, out: Path, index: int) -> list[Outcome]:
-    """All rollouts of a round, checked again."""
-    ledger = Ledger(out / "ledger.sqlite")
-    try:
-        rollouts = [decode(payload) for key, payload in ledger.items(STAGE) if key.startswith(f"r{index}-")]
-    finally:
-        ledger.close()
-    return [await task.checker.check(rollout) for rollout in rollouts]
 
 
 def table(found: dict[str, dict[str, dict[str, Figures]]]) -> str:

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, final
@@ -24,7 +23,7 @@ from stepcredit.recipes.judge_figures import (
     reading_summary,
     reading_tables,
 )
-from stepcredit.recipes.loading import CUTOFF
+from stepcredit.recipes.loading import nearest_key
 from stepcredit.recipes.monitor_results import monitor_fact, monitor_summary, monitor_tables
 from stepcredit.recipes.pretraining import GateFigures, Pretrained, pretrain_to_gate
 from stepcredit.recipes.report_run import save_report
@@ -157,8 +156,7 @@ def _chosen_arms(recipe: DemoRecipe, settings: DemoSettings) -> list[str]:
         return [name for name, arm in recipe.arms.items() if settings.exhibit or not arm.exhibit]
     for name in settings.arms:
         if name not in recipe.arms:
-            near = get_close_matches(name, recipe.arms, n=1, cutoff=CUTOFF)
-            meant = f"; did you mean {near[0]}?" if near else ";"
+            meant = nearest_key(name, list(recipe.arms)) or ";"
             raise UsageError(
                 f"the recipe has no arm {name}{meant} it has {', '.join(recipe.arms)}", item=str(settings.recipe)
             )

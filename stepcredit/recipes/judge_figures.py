@@ -12,7 +12,8 @@ from typing import Any
 
 from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Judgement, Label, Outcome, Steps
-from stepcredit.judges.intrinsic.judge import IntrinsicSettings
+from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
+from stepcredit.judges.intrinsic.markers import world_markers
 from stepcredit.judges.intrinsic.statistics import TaskCounts
 from stepcredit.recipes.arms import ArmResult
 from stepcredit.recipes.demo_settings import DemoRecipe
@@ -84,7 +85,7 @@ def measure_arms(
     Returns:
         As `measure_judges`.
     """
-    task, markers = WorldTask(recipe.world), named_judge("markers", Path(), IntrinsicSettings()).judge
+    task, markers = WorldTask(recipe.world), IntrinsicJudge(world_markers())
     found: dict[str, dict[str, Figures]] = {}
     for name, paths in ledgers.items():
         counts: dict[int, list[_Counts]] = {index: [] for index in rounds}
@@ -92,6 +93,19 @@ def measure_arms(
             for index, mine in asyncio.run(_recorded(task, path, rounds)).items():
                 counts[index] += _counted(mine, asyncio.run(_said(markers, [one.steps for one in mine])))
         found[name] = _by_round(counts)
+    return found
+
+
+async def recorded_outcomes(task: WorldTask, path: Path, rounds: Sequence[int]) -> dict[int, list[Outcome]]:
+    """All rollouts of some rounds of an arm, from its ledger at `path`, checked again: round index -> outcomes."""
+    found: dict[int, list[Outcome]] = {index: [] for index in rounds}
+    ledger = Ledger(path, journal=None)
+    try:
+        for key, payload in ledger.items(ROLLOUTS):
+            if (index := _round_of(key)) in found:
+                found[index].append(await task.checker.check(decode(payload)))
+    finally:
+        ledger.close()
     return found
 
 
@@ -230,32 +244,22 @@ async def _judged(checkpoint: Path, names: Sequence[str], cut: Sequence[Steps]) 
     return found
 
 
-async def _said(judge: Judge | None, cut: Sequence[Steps]) -> list[Judgement]:
-    if judge is None:
-        return []
+async def _said(judge: Judge, cut: Sequence[Steps]) -> list[Judgement]:
     verdicts = await asyncio.gather(*(judge.judge(steps) for steps in cut))
     return [Judgement(s, v, judge.fingerprint) for s, v in zip(cut, verdicts, strict=True)]
 
 
 async def _recorded(task: WorldTask, path: Path, rounds: Sequence[int]) -> dict[int, list[Judgement]]:
     """Judgements of the finished rollouts of some rounds, as a run's ledger keeps them."""
-    rollouts: dict[int, list[dict[str, Any]]] = {index: [] for index in rounds}
-    kept: dict[str, dict[str, Any]] = {}
     ledger = Ledger(path, journal=None)
     try:
-        for key, payload in ledger.items(ROLLOUTS):
-            if (index := _round_of(key)) in rollouts:
-                rollouts[index].append(payload)
-        for key, payload in ledger.items(JUDGEMENTS):
-            if _round_of(key) in rollouts:
-                kept[key.split("/")[0]] = payload
+        kept = {key.split("/")[0]: said for key, said in ledger.items(JUDGEMENTS) if _round_of(key) in rounds}
     finally:
         ledger.close()
     found: dict[int, list[Judgement]] = {}
-    for index, payloads in rollouts.items():
-        cut = _finished(task, [await task.checker.check(decode(payload)) for payload in payloads])
-        pairs = [(steps, kept[steps.rollout.id]) for steps in cut if steps.rollout.id in kept]
-        found[index] = [decode(payload, resolve=lambda _kind, _name, cut=cut: cut) for cut, payload in pairs]
+    for index, outcomes in (await recorded_outcomes(task, path, rounds)).items():
+        pairs = [(cut, kept[cut.rollout.id]) for cut in _finished(task, outcomes) if cut.rollout.id in kept]
+        found[index] = [decode(said, resolve=lambda _kind, _name, cut=cut: cut) for cut, said in pairs]
     return found
 
 

@@ -11,9 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from stepcredit.core.errors import UsageError
 from stepcredit.recipes.catalogue import recipe_path
 
-CUTOFF = 0.6
-"""How alike (0 to 1) a known key must be to a wrong one to be suggested."""
-
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
@@ -116,7 +113,7 @@ def nearest_key(key: str, known: Sequence[str]) -> str:
     >>> nearest_key("chekcer.mode", ["checker.cut", "checker.mode"]), nearest_key("zzz", ["checker.mode"])
     ('; did you mean checker.mode?', '')
     """
-    close = get_close_matches(key, sorted(known), n=1, cutoff=CUTOFF)
+    close = get_close_matches(key, sorted(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -341,29 +341,28 @@ def _agree(files: FileWriter, manifest: Mapping[str, Any], *, later: str, said: 
     """Write the manifest of a new run, or compare it with the one that is there."""
     data = orjson.dumps(dict(manifest), option=_PRETTY)
     there = read_json(files.root, _MANIFEST)
-    if there is None or (later and _at(there, later) == "null"):
+    if there is None or _is_open(there, later):
         files.write(_MANIFEST, data)
         return ()
     asked = orjson.loads(data)
     notes: list[str] = []
-    found = [one for one in _differences(there, asked, "") if one[0] != later or _at(asked, later) != "null"]
+    found = [one for one in _differences(there, asked, "") if one[0] != later or not _is_open(asked, later)]
     for key, old, new in sorted(found, key=lambda one: one[0] in said):
         if key.split(".")[0] not in _TOLD_NOT_REFUSED:
-            wrong = said.get(key, f"this run was made with {key} = {old}, not {new}; run with the same settings")
-            mend = f", or {_ELSEWHERE}" if key not in said else f"; {_ELSEWHERE}"
-            raise UsageError(wrong + mend, item=str(files.root))
+            wrong = f"this run was made with {key} = {old}, not {new}; run with the same settings, or {_ELSEWHERE}"
+            raise UsageError(f"{said[key]}; {_ELSEWHERE}" if key in said else wrong, item=str(files.root))
         notes.append(f"{key} was {old} and is now {new}: results need not be bit-identical")
     return tuple(notes)
 
 
-def _at(manifest: Mapping[str, Any], key: str) -> str:
-    """Value at a dotted key in JSON, `null` where it is still to come, empty if there is no such key."""
+def _is_open(manifest: Mapping[str, Any], key: str) -> bool:
+    """True if the manifest has the dotted key and its value is still to come."""
     found: Any = manifest
     for name in key.split("."):
         if not isinstance(found, dict) or name not in found:
-            return ""
+            return False
         found = found[name]  # pyright: ignore[reportUnknownVariableType]
-    return orjson.dumps(found).decode()
+    return found is None
 
 
 def _differences(there: Any, asked: Any, key: str) -> Iterator[tuple[str, str, str]]:

@@ -270,7 +270,7 @@ def _find(row: Mapping[str, Any], name: str, place: str) -> tuple[str, Any]:
 def _rename(row: Mapping[str, Any], name: str) -> str:
     """Which key is to be renamed to what; all keys where that cannot be told."""
     for key in _SPELLINGS[name]:
-        if near := difflib.get_close_matches(key, row, 1, 0.6):
+        if near := difflib.get_close_matches(key, row, n=1):
             return f"rename `{near[0]}` to `{key}`"
     for key in row:
         if key.lower().replace(" ", "_").replace("-", "_") in _OTHERS[name]:

@@ -248,6 +248,6 @@ def _readings(
 
 def _check_name(name: str) -> None:
     if name not in MONITORS:
-        near = get_close_matches(name, MONITORS, n=1, cutoff=0.6)
+        near = get_close_matches(name, MONITORS, n=1)
         mend = f"the nearest is {near[0]}" if near else f"there are {', '.join(MONITORS)}"
         raise UsageError(f"no such monitor; {mend}", item=name)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import end_of, ran, running, until, words_of
+from process_groups import group_lives
 from recorded_cases import RIGHT, call, row, write_rows
 
 from stepcredit.core.errors import DrainedError
@@ -267,11 +268,3 @@ def learnt(checkpoint: Path) -> dict[str, bytes]:
 
     data = checkpoint.read_bytes().split(b"\n", 2)[2]
     return {name: weight.numpy().tobytes() for name, weight in unpack_state(data)["weights"].items()}
-
-
-def group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 from garbage import corpus, odd_beside_a_good_answer
 from killing import show
-from recorded_cases import PROBLEM, RIGHT, call, row, write_rows
+from recorded_cases import PROBLEM, RIGHT, Heard, call, row, write_rows
 
 from stepcredit.core.errors import ChangedModelError, PartialError
 from stepcredit.core.protocols import Message
 from stepcredit.recipes.recorded import RecordedResult, RecordedSettings, run_recorded
 from stepcredit.recipes.session import read_session
-from stepcredit.report.progress import SilentTask
 from stepcredit.store.ledger import Ledger
 from stepcredit.store.run_folder import read_json
 from stepcredit.testing import Asked, Fault, Manners, ScriptedServer, ScriptedTokenizer, TabularPolicy, random_faults
@@ -25,19 +24,6 @@ from stepcredit.testing import Asked, Fault, Manners, ScriptedServer, ScriptedTo
 QUICK = ("checker.mode=string", "server.backoff_s=0.001", "server.backoff_cap_s=0.002", "server.max_tries=20")
 WORDS = ("<eos>", "a", "b", "c", "d")
 FAILURES = [Fault("status", status=status) for status in (500, 502, 503)] + [Fault("reset"), Fault("cut")]
-
-
-class Heard:
-    """A progress that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def start(self, name: str, *, total: int | None = None, unit: str = "") -> SilentTask:
-        return SilentTask()
 
 
 def short_rows(file: Path, count: int) -> Path:

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from stepcredit import cli
+from stepcredit.report.progress import SilentTask
 
 PROBLEM = "A box holds 3 rows of 4 apples and one row of 7 apples. How many apples does it hold in all?"
 RIGHT = (
@@ -51,3 +52,16 @@ def call(*words: str | Path) -> int:
     with pytest.raises(SystemExit) as end:
         cli.main([str(word) for word in words])
     return int(end.value.code or 0)
+
+
+class Heard:
+    """A progress that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def start(self, name: str, *, total: int | None = None, unit: str = "") -> SilentTask:
+        return SilentTask()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from process_groups import group_lives
 
 from stepcredit.core.errors import BudgetError, DrainedError, MachineError
 from stepcredit.recipes.crew import Crew, Heard, Teller, asked_to_stop
@@ -138,11 +139,3 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     finally:
         if group_lives(parent.pid):
             os.killpg(parent.pid, signal.SIGKILL)
-
-
-def group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_cases import OPEN, PROBLEM, RIGHT, WRONG, byte_level, row, write_rows
+from recorded_cases import OPEN, PROBLEM, RIGHT, WRONG, Heard, byte_level, row, write_rows
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import BudgetError, LayoutError, PartialError, UsageError
@@ -15,7 +15,6 @@ from stepcredit.recipes.recorded.run import ALONE, RecordedResult, run_recorded
 from stepcredit.recipes.recorded.settings import RecordedSettings
 from stepcredit.recipes.report_run import saved_views
 from stepcredit.recipes.status import run_status
-from stepcredit.report.progress import SilentTask
 from stepcredit.store.ledger import Ledger
 from stepcredit.store.run_folder import read_json, read_manifest
 from stepcredit.store.shards import read_shard
@@ -23,19 +22,6 @@ from stepcredit.tasks.checking import MathChecker
 from stepcredit.testing import Fault, ScriptedServer
 
 QUICK = ("checker.mode=string",)
-
-
-class Heard:
-    """A progress that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def start(self, name: str, *, total: int | None = None, unit: str = "") -> SilentTask:
-        return SilentTask()
 
 
 @pytest.fixture(scope="module")
