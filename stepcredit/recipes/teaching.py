@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, final
@@ -39,6 +39,8 @@ READING_SOLUTIONS = 3000
 TAUGHT_SOLUTIONS = 3000
 TAUGHT_UPDATES = 250
 TAUGHT_BATCH = 512
+TAUGHT_REPLACED = 0.25
+"""Chance that a right claim is taught with another value in its place, which is wrong with no further label."""
 
 
 @final
@@ -107,14 +109,17 @@ def teach_taught(
         folder: the policy's checkpoint; the judge is saved in it.
         on_progress: told (updates done, loss).
 
-    Source: embedded_world.md 4 and 8.6. Differs: none.
+    The starting policy writes a wrong product once in a hundred. Taught with its own claims alone, the judge believes
+    every product, and a policy trained by it learns to write wrong ones; hence the replaced values.
+
+    Source: embedded_world.md 4 and 8.6. Differs: right claims are also taught with another value, as wrong.
     """
     started = time.process_time()
     task = WorldTask(recipe.world)
     part = recipe.taught
     problems = task.problems(TAUGHT_SOLUTIONS, seed=derive(part.seed, "taught"))
     outcomes = sample_outcomes(task, load_checkpoint(folder), problems, seed=derive(part.seed, "taught"))
-    lessons = labelled_claims([task.splitter.split(outcome) for outcome in outcomes])
+    claims = claims_of([task.splitter.split(outcome) for outcome in outcomes])
     words = taught_words(task.world.words)
     tokenizer = FileTokenizer.from_words(words)
     model = CausalLM(ModelConfig(vocab_size=len(words), dim=64, hidden=168), seed=derive(part.seed, "taught"))
@@ -123,31 +128,48 @@ def teach_taught(
     random = Random(derive(part.seed, "taught", "batches"))
     tokens, loss = 0, float("nan")
     for index in range(updates):
-        pack = lesson_pack(tokenizer, random.choices(lessons, k=TAUGHT_BATCH))
+        drawn = [claim_lesson(claim) for claim in drawn_claims(claims, TAUGHT_BATCH, random)]
+        pack = lesson_pack(tokenizer, drawn)
         loss = learner.imitate(pack).loss
         tokens += pack.trained_tokens
         on_progress(index + 1, loss)
     save_checkpoint(model, folder / TAUGHT, tokenizer=tokenizer)
-    return TeachingRecord(updates, tokens, len(lessons), loss, time.process_time() - started)
+    return TeachingRecord(updates, tokens, len(claims), loss, time.process_time() - started)
 
 
-def labelled_claims(cut: Sequence[Steps]) -> list[Lesson]:
-    """One lesson for each think step that claims arithmetic: the claim, what it comes to, and whether it is right."""
-    lessons: list[Lesson] = []
-    for steps in cut:
-        for text, inside in zip(steps.texts, steps.in_answer, strict=True):
-            claim = None if inside else claim_of(text)
-            if claim is not None:
-                lessons.append(claim_lesson(claim))
-    return lessons
+def claims_of(cut: Sequence[Steps]) -> list[Claim]:
+    """Every arithmetic claim of the think blocks; each is a true label once it is looked up."""
+    pairs = (pair for steps in cut for pair in zip(steps.texts, steps.in_answer, strict=True))
+    found = (claim_of(text) for text, inside in pairs if not inside)
+    return [claim for claim in found if claim is not None]
+
+
+def drawn_claims(claims: Sequence[Claim], count: int, random: Random) -> list[Claim]:
+    """So many claims with replacement; some right ones carry a value that another claim has, and so are wrong."""
+    values = sorted({claim.value for claim in claims})
+    found: list[Claim] = []
+    for claim in random.choices(claims, k=count):
+        others = [value for value in values if value != claim.value]
+        replaced = others and _worked_out(claim)[1] and random.random() < TAUGHT_REPLACED
+        found.append(replace(claim, value=random.choice(others)) if replaced else claim)
+    return found
 
 
 def claim_lesson(claim: Claim) -> Lesson:
-    """The claim worked out again: a quotient is multiplied back, anything else is done once more; then the label."""
+    """The claim worked out again: a quotient is multiplied back, anything else is done once more; then the label.
+
+    >>> claim_lesson(Claim(14, "/15", 4)).reply, claim_lesson(Claim(4, "*15", 9)).reply
+    ('9 wrong', '9 right')
+    """
+    shown, right = _worked_out(claim)
+    return Lesson(claim.prompt, f"{shown} {'right' if right else 'wrong'}")
+
+
+def _worked_out(claim: Claim) -> tuple[int, bool]:
+    """What the claim comes to, and whether it is right."""
     product = claim.operator[0] == "/"
     shown = apply(f"*{claim.operator[1:]}", claim.value) if product else apply(claim.operator, claim.operand)
-    right = shown == (claim.operand if product else claim.value)
-    return Lesson(claim.prompt, f"{shown} {'right' if right else 'wrong'}")
+    return shown, shown == (claim.operand if product else claim.value)
 
 
 def lesson_pack(tokenizer: FileTokenizer, lessons: Sequence[Lesson]) -> Pack:
