@@ -29,6 +29,25 @@ def of_update(name: str) -> UpdateFormula:
     return lambda updates: known(getattr(updates[-1], name))
 
 
+def of_two_updates(name: str, milder: Callable[[float, float], float] = min) -> UpdateFormula:
+    """The milder figure of the newest two updates: one update's batch may hold a single token that outweighs the rest.
+
+    Args:
+        name: field of `Update`.
+        milder: of two figures the one farther from firing.
+
+    Source: tp_grpo.md 6, F2 ("moving KL"). Differs: the milder of two, which one token cannot move, for the mean.
+    """
+
+    def formula(updates: Sequence[Update]) -> float | None:
+        newest = [known(getattr(update, name)) for update in updates[-2:]]
+        if newest[-1] is None or newest[0] is None:
+            return newest[-1]
+        return milder(newest[0], newest[-1])
+
+    return formula
+
+
 def of_round(name: str) -> RoundFormula:
     """The newest round's own fact.
 

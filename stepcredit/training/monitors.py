@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from stepcredit.training import monitor_formulas as formula
-from stepcredit.training.monitor_formulas import RoundFormula, UpdateFormula, of_round, of_update
+from stepcredit.training.monitor_formulas import RoundFormula, UpdateFormula, of_round, of_two_updates, of_update
 
 Side = Literal["above", "below"]
 """Where a monitor fires: at the bound or beyond it, on this side."""
@@ -66,18 +66,19 @@ class Monitor:
 
 
 MONITORS: dict[str, Monitor] = {
-    # -- after every update: drift from the policy that sampled (nats a token, shares of tokens), entropy, faults --
+    # -- after every update: drift from the policy that sampled (nats a token, shares of tokens), entropy, faults; the
+    #    first four fire when two updates in a row are beyond the bound --
     "kl_k1": Monitor(
-        EachUpdate(of_update("kl_k1")), "above", 0.1, "log",
+        EachUpdate(of_two_updates("kl_k1")), "above", 0.1, "log",
         "the policy has moved far from the one that wrote the round", "F2"),
     "kl_k3": Monitor(
-        EachUpdate(of_update("kl_k3")), "above", 0.1, "end_round",
+        EachUpdate(of_two_updates("kl_k3")), "above", 0.1, "end_round",
         "the policy has moved far from the one that wrote the round: sample again", "F2"),
     "log_ratio_p99": Monitor(
-        EachUpdate(of_update("log_ratio_p99")), "above", 2.0, "log",
+        EachUpdate(of_two_updates("log_ratio_p99")), "above", 2.0, "log",
         "one token in a hundred has changed its odds more than sevenfold", "F2"),
     "effective_sample": Monitor(
-        EachUpdate(of_update("ess")), "below", 0.05, "log",
+        EachUpdate(of_two_updates("ess", max)), "below", 0.05, "log",
         "a few tokens' ratios carry the whole update", "F2"),
     "clip_low": Monitor(
         EachUpdate(of_update("clip_low")), "above", 0.2, "log",

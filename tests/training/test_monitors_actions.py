@@ -26,13 +26,20 @@ def caught(*rates):
 
 class TestEndRound:
     def test_the_rest_of_the_round_is_left_out_and_the_run_goes_on(self, tmp_path: Path) -> None:
-        script = Script(update=lambda r, k: {"kl_k3": 0.3} if r == 0 and k == 1 else {})
+        script = Script(update=lambda r, k: {"kl_k3": 0.3} if r == 0 and k in (1, 2) else {})
         rows = walk(ScriptedRun(script), tmp_path)
-        assert [row.updates for row in rows] == [0, 2, UPDATES]
+        assert [row.updates for row in rows] == [0, 3, UPDATES]
         assert rows[1].fired == ["kl_k3"]
 
+    def test_one_update_alone_ends_no_round(self, tmp_path: Path) -> None:
+        figures = {"kl_k1": 0.3, "kl_k3": 5.0, "log_ratio_p99": 3.0, "ess": 0.01}
+        script = Script(update=lambda r, k: figures if k % 2 else {})
+        rows = walk(ScriptedRun(script), tmp_path)
+        assert [row.updates for row in rows] == [0, UPDATES, UPDATES]
+        assert [row.fired for row in rows] == [[], [], []]
+
     def test_a_run_that_only_records_takes_all_updates(self, tmp_path: Path) -> None:
-        script = Script(update=lambda r, k: {"kl_k3": 0.3} if k == 1 else {})
+        script = Script(update=lambda r, k: {"kl_k3": 0.3} if k > 0 else {})
         rows = walk(ScriptedRun(script), tmp_path, settings_of(MonitorSettings(act=False)))
         assert [row.updates for row in rows] == [0, UPDATES, UPDATES]
         assert rows[1].fired == ["kl_k3"]
@@ -131,7 +138,7 @@ class TestResume:
 
     SCRIPT = Script(
         measured=caught(0.8, 0.8, 0.4, 0.7, 0.8, 0.8),
-        update=lambda r, k: {"kl_k3": 0.3} if (r, k) == (2, 1) else {"entropy": 1.0 - 0.1 * r},
+        update=lambda r, k: {"kl_k3": 0.3} if (r, k) in ((2, 0), (2, 1)) else {"entropy": 1.0 - 0.1 * r},
     )
     SETTINGS = settings_of(MonitorSettings(quiet_rounds=1, rejudge_share=0.2), rounds=5)
 
