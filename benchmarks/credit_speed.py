@@ -1,17 +1,19 @@
 """Time of every credit rule and operation on 1,000,000 tokens, in milliseconds and in memory copies.
 
-    OMP_NUM_THREADS=1 python benchmarks/credit_speed.py [--tokens 1000000] [--rollouts 10000] [--json FILE]
+    OMP_NUM_THREADS=1 python benchmarks/credit_speed.py [--tokens 1000000] [--rollouts 10000] [--work 1,2,4]
 
 A memory copy is `numpy.copyto` of one float32 column of that many tokens: the least that any rule could take, since it
-has to write one. Every figure is the fastest of the repeats.
+has to write one. Each repeat times the call and, right before it, the copy; figures are medians over the repeats, with
+the range of the ratio. Writes results/credit_speed.json and credit_speed.md.
 """
 
 import argparse
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +35,7 @@ from stepcredit.credit.keep import keep_rollouts
 from stepcredit.credit.shuffled import ShuffledSettings, shuffled
 from stepcredit.credit.tp_grpo import TpGrpoSettings, tp_grpo
 
+RESULTS = Path(__file__).parent / "results"
 GROUP_SIZE = 8
 STEPS_A_ROLLOUT = 10
 
@@ -85,38 +88,69 @@ def cases(layout: Layout, rng: np.random.Generator) -> dict[str, Callable[[], ob
     }
 
 
-def fastest_ms(call: Callable[[], object], repeats: int) -> float:
-    """Milliseconds of the fastest of the repeats."""
-    times: list[float] = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+def timed_ms(call: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def measured(layout: Layout, rng: np.random.Generator, repeats: int) -> dict[str, dict[str, Any]]:
+    """Name -> median milliseconds, median copies and their range."""
+    column, target = np.ones(layout.tokens, np.float32), np.empty(layout.tokens, np.float32)
+
+    def copy() -> float:
+        return float(np.median([timed_ms(lambda: np.copyto(target, column)) for _ in range(5)]))
+
+    found: dict[str, dict[str, Any]] = {}
+    for name, call in {"one memory copy": lambda: np.copyto(target, column), **cases(layout, rng)}.items():
         call()
-        times.append(time.perf_counter() - start)
-    return 1e3 * min(times)
+        pairs = [(copy(), timed_ms(call)) for _ in range(repeats)]
+        ratios = [spent / base for base, spent in pairs]
+        found[name] = {
+            "ms": round(float(np.median([spent for _, spent in pairs])), 3),
+            "copies": round(float(np.median(ratios)), 2),
+            "copies_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        }
+    return found
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The table: one row a case, one column an amount of work."""
+    sizes = report["sizes"]
+    head = [f"{size['tokens']:,} tokens, {size['rollouts']:,} rollouts" for size in sizes]
+    lines = ["# Credit beside a memory copy\n", ", ".join(f"{k} {v}" for k, v in report["facts"].items()) + "\n"]
+    lines += [f"| | {' | '.join(head)} |", "| --- |" + " --- |" * len(head)]
+    for name in sizes[0]["figures"]:
+        cells: list[str] = []
+        for size in sizes:
+            one = size["figures"][name]
+            low, high = one["copies_range"]
+            cells.append(f"{one['ms']:.2f} ms = {one['copies']:.1f} [{low:.1f}, {high:.1f}] copies")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
-    """Time everything and print a table."""
+    """Time everything, store it and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, default=1_000_000)
     parser.add_argument("--rollouts", type=int, default=10_000)
+    parser.add_argument("--work", default="1,2,4", help="multiples of tokens and rollouts")
     parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    layout = batch(options.tokens, options.rollouts, rng)
-    column, target = np.ones(layout.tokens, np.float32), np.empty(layout.tokens, np.float32)
-    copy = fastest_ms(lambda: np.copyto(target, column), 5 * options.repeats)
-    figures = {name: fastest_ms(call, options.repeats) for name, call in cases(layout, rng).items()}
-    print(f"{layout.tokens:,} tokens, {layout.steps:,} steps, {layout.rollouts:,} rollouts, {layout.groups:,} groups;")
-    print(f"longest rollout {layout.tokens_of_rollout.max():,} tokens; {platform.machine()}, numpy {np.__version__}")
-    print(f"{'':26}{'ms':>8}{'copies':>9}")
-    print(f"{'one memory copy':26}{copy:8.2f}{1:9.1f}")
-    for name, spent in figures.items():
-        print(f"{name:26}{spent:8.2f}{spent / copy:9.1f}")
-    if options.json:
-        report = {"tokens": layout.tokens, "rollouts": layout.rollouts, "copy_ms": copy, "ms": figures}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    sizes: list[dict[str, Any]] = []
+    for times in map(int, options.work.split(",")):
+        layout = batch(times * options.tokens, times * options.rollouts, rng)
+        figures = measured(layout, rng, options.repeats)
+        sizes.append({"tokens": layout.tokens, "rollouts": layout.rollouts, "steps": layout.steps, "figures": figures})
+    facts = {"machine": platform.machine(), "numpy": np.__version__, "repeats": options.repeats}
+    report = {"facts": facts, "sizes": sizes}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "credit_speed.json").write_text(json.dumps(report, indent=1) + "\n")
+    (RESULTS / "credit_speed.md").write_text(markdown(report))
+    print(markdown(report))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,31 @@
 """Full pass of alignment and splitting over recorded responses: crashes, forms, and MB/s beside the tokenizer's own.
 
-python benchmarks/steps_speed.py [--data ../shared/data] [--tokenizer tokenizer_qwen2_5] [--every 1]
+    python benchmarks/steps_speed.py [--data ../shared/data] [--tokenizer tokenizer_qwen2_5] [--every 4,2,1]
 
-Times are CPU seconds of this process, so a busy machine does not change them much; MB are UTF-8 bytes of text.
+Times are CPU seconds of this process, so a busy machine does not change them much; MB are UTF-8 bytes of text. The work
+is every fourth, every second and every response; the spread is over the files. Writes results/steps_speed.json and
+steps_speed.md.
 """
 
 import argparse
 import gzip
 import json
+import platform
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from stepcredit.core.records import Outcome, Problem, Rollout
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.steps import SPLITTERS, align, splitter
 
+RESULTS = Path(__file__).parent / "results"
+DECODE = "decode (library)"
 FILES = ("long_cot_mip/*.gz", "long_cot_skyt1/*.gz", "short_cot/*.gz", "gsm8k_model_solutions/*.gz")
 ANSWER = TypeVar("ANSWER")
 
@@ -38,12 +44,11 @@ class Clock:
         return answer
 
 
-def one(row: dict[str, Any], tokenizer: FileTokenizer, clock: Clock) -> tuple[str, bool, int, int]:
+def one(row: dict[str, Any], tokenizer: FileTokenizer, library: Tokenizer, clock: Clock) -> tuple[str, bool, int, int]:
     """Form, closed, paragraphs and bytes of one response; raises if any splitter's steps are no partition."""
     ids = clock.time("encode", lambda: tokenizer.encode(row["response"]))
     numbers = ids.tolist()
-    raw = tokenizer._tokenizer
-    decoded = clock.time("decode (library)", lambda: raw.decode(numbers, skip_special_tokens=False))
+    decoded = clock.time(DECODE, lambda: library.decode(numbers, skip_special_tokens=False))
     text, starts = clock.time("align", lambda: align(ids, tokenizer))
     if text != decoded:
         raise SystemExit(f"{row['id']}: alignment and decode disagree")
@@ -60,30 +65,88 @@ def one(row: dict[str, Any], tokenizer: FileTokenizer, clock: Clock) -> tuple[st
     return form, closed, count, len(text.encode())
 
 
+def walk(file: Path, tokenizer: FileTokenizer, library: Tokenizer, every: int) -> dict[str, Any]:
+    """Facts of one file, and the seconds of each stage."""
+    clock = Clock()
+    rows = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()[::every]]
+    found = [one(row, tokenizer, library, clock) for row in rows]
+    forms, closed = Counter(form for form, *_ in found), Counter(form for form, done, *_ in found if done)
+    return {
+        "file": f"{file.parent.name}/{file.name.split('.')[0]}",
+        "responses": len(rows),
+        "closed": {form: [closed[form], count] for form, count in forms.items()},
+        "paragraphs": round(float(np.mean([count for _, _, count, _ in found])), 1),
+        "bytes": sum(size for *_, size in found),
+        "seconds": {name: round(spent, 4) for name, spent in clock.seconds.items()},
+    }
+
+
+def ratio(seconds: Mapping[str, float], names: Sequence[str]) -> float:
+    """Time of some stages as a multiple of the tokenizer's own decode."""
+    return sum(seconds[name] for name in names) / seconds[DECODE]
+
+
+def summary(files: Sequence[Mapping[str, Any]], every: int) -> dict[str, Any]:
+    """MB/s of each stage over all files, and the time beside the tokenizer's decode, with the range over the files."""
+    size = sum(file["bytes"] for file in files) / 1e6
+    names = list(files[0]["seconds"])
+    total = {name: sum(file["seconds"][name] for file in files) for name in names}
+    stages = {name: [name] for name in names} | {"align + paragraph": ["align", "paragraph"]}
+    figures: dict[str, Any] = {}
+    for name, parts in stages.items():
+        over = [ratio(file["seconds"], parts) for file in files]
+        spent = sum(total[part] for part in parts)
+        figures[name] = {
+            "cpu_s": round(spent, 2),
+            "mb_per_s": round(size / spent, 1),
+            "decodes": round(ratio(total, parts), 2),
+            "decodes_range": [round(min(over), 2), round(max(over), 2)],
+        }
+    return {"every": every, "responses": sum(file["responses"] for file in files), "mb": round(size, 1), "of": figures}
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Two tables: the files, and the stages at each amount of work."""
+    lines = ["# Alignment and splitting beside the tokenizer's decode\n", f"{report['machine']}\n"]
+    lines += ["| file | responses | closed / found, by form | paragraphs a response |", "| --- | --- | --- | --- |"]
+    for file in report["files"]:
+        shares = ", ".join(f"{form} {done}/{count}" for form, (done, count) in file["closed"].items())
+        lines.append(f"| {file['file']} | {file['responses']} | {shares} | {file['paragraphs']} |")
+    work = report["work"]
+    head = [f"{one['responses']:,} responses, {one['mb']} MB" for one in work]
+    lines += ["", f"| stage | {' | '.join(head)} |", "| --- |" + " --- |" * len(head)]
+    for name in work[0]["of"]:
+        cells: list[str] = []
+        for one in work:
+            figure = one["of"][name]
+            low, high = figure["decodes_range"]
+            cells.append(f"{figure['mb_per_s']} MB/s, {figure['decodes']} [{low}, {high}] decodes")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
-    """Walk the files and print two tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Walk the files, store the figures and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[1].parent / "shared" / "data")
     parser.add_argument("--tokenizer", default="tokenizer_qwen2_5")
-    parser.add_argument("--every", type=int, default=1, help="one response in this many")
+    parser.add_argument("--every", default="4,2,1", help="one response in this many, for each amount of work")
     settings = parser.parse_args()
     tokenizer = FileTokenizer.load(settings.data / settings.tokenizer)
+    library = Tokenizer.from_file(str(settings.data / settings.tokenizer / "tokenizer.json"))
     tokenizer.pieces([0])
-    clock, total = Clock(), 0
-    print("| file | responses | closed / found, by form | paragraphs a response |\n|---|---|---|---|")
-    for file in sorted(file for pattern in FILES for file in settings.data.glob(pattern)):
-        rows = [json.loads(line) for line in gzip.decompress(file.read_bytes()).splitlines()[:: settings.every]]
-        found = [one(row, tokenizer, clock) for row in rows]
-        forms, closed = Counter(form for form, *_ in found), Counter(form for form, done, *_ in found if done)
-        total += sum(size for *_, size in found)
-        shares = ", ".join(f"{form} {closed[form]}/{count}" for form, count in forms.items())
-        mean = np.mean([count for _, _, count, _ in found])
-        print(f"| {file.parent.name}/{file.name.split('.')[0]} | {len(rows)} | {shares} | {mean:.1f} |", flush=True)
-    print(f"\n{total / 1e6:.1f} MB\n\n| stage | CPU s | MB/s |\n|---|---|---|")
-    for name, seconds in clock.seconds.items():
-        print(f"| {name} | {seconds:.2f} | {total / 1e6 / seconds:.1f} |")
-    both = clock.seconds["align"] + clock.seconds["paragraph"]
-    print(f"| align + paragraph | {both:.2f} | {total / 1e6 / both:.1f} |")
+    places = sorted(file for pattern in FILES for file in settings.data.glob(pattern))
+    files: list[dict[str, Any]] = []
+    work: list[dict[str, Any]] = []
+    for every in map(int, settings.every.split(",")):
+        files = [walk(file, tokenizer, library, every) for file in places]
+        work.append(summary(files, every))
+        print(json.dumps(work[-1]["of"]["align + paragraph"]), flush=True)
+    report = {"machine": platform.machine(), "files": files, "work": work}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "steps_speed.json").write_text(json.dumps(report, indent=1) + "\n")
+    (RESULTS / "steps_speed.md").write_text(markdown(report))
+    print(markdown(report))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,26 @@
 """One iteration of GRPO, sampling and update, beside TRL's GRPOTrainer: same model, prompts, lengths and batch.
 
     pip install trl    # in an environment of its own, beside stepcredit[train]
-    python benchmarks/trl_speed.py [--threads 1] [--work 1,2,4] [--steps 5]
+    python benchmarks/beside_trl.py [--threads 1] [--work 1,2,4] [--steps 3]
 
 Both sides start from the same weights and write completions of the same lengths: TRL's rows are ended by a logits
 processor, ours by `max_tokens`. TRL's steps and ours take turns inside one process, so that every ratio is of two
 neighbouring measurements. TRL samples all rollouts in one `generate` call, as it does by default, and trains in
-micro-batches of the size that is fastest for it. Lengths: `task`, as the embedded task's solutions, and `traces`, as
-recorded reasoning traces, shrunk to the model's context.
+micro-batches of the size that is fastest for it at the smallest work. Our side, the lengths and where our time goes:
+iteration_speed.py.
 
-Writes results/trl_speed.json and trl_speed.md.
+Writes results/beside_trl.json and beside_trl.md.
 """
 
 # pyright: reportMissingImports=false, reportMissingModuleSource=false
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUntypedBaseClass=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 import argparse
-import asyncio
 import json
 import platform
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,47 +28,28 @@ import numpy as np
 import torch
 import trl
 from datasets import Dataset
+from iteration_speed import (
+    CONTEXT,
+    GROUP_SIZE,
+    QUANTILES,
+    ROLLOUTS,
+    Clock,
+    Ours,
+    gflop,
+    lengths,
+    profile_table,
+    where_it_goes,
+)
 from transformers import LlamaForCausalLM, LogitsProcessor, PreTrainedTokenizerFast, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from stepcredit.core.pack import Pack
-from stepcredit.core.protocols import Completion, Sampling
-from stepcredit.engines.embedded.checkpoint import load_checkpoint, save_checkpoint
-from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.embedded.checkpoint import save_checkpoint
 from stepcredit.engines.embedded.model import CausalLM, ModelConfig
-from stepcredit.engines.learner import LearnerSettings, TorchLearner
-from stepcredit.engines.learner.packing import demonstration_pack
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.tasks.reflection_world import ReflectionWorld
 
 RESULTS = Path(__file__).parent / "results"
-GROUP_SIZE = 8
-ROLLOUTS = 256
 MICRO_BATCHES = (32, 64, 256)
-CONTEXT = 512
-
-QUANTILES = {
-    "task": (32, 86, 96, 102, 108, 114, 124, 130, 141, 150, 150),
-    "traces": (1, 7, 12, 16, 19, 24, 31, 43, 54, 115, 480),
-}
-"""Completion lengths in tokens at the quantiles 0, .1 ... 1: of the demo's first round; of 2,000 recorded long
-reasoning traces (43 to 32,769 tokens, mean 4,326), divided by 68.3 so that the longest fits the context."""
-
-
-@dataclass
-class Clock:
-    """Seconds of one side, one entry an iteration."""
-
-    sample: list[float] = field(default_factory=list)
-    update: list[float] = field(default_factory=list)
-    whole: list[float] = field(default_factory=list)
-
-
-def lengths(kind: str, count: int, *, seed: int) -> np.ndarray:
-    """[count] completion lengths in tokens, drawn from the quantiles."""
-    points = np.array(QUANTILES[kind], float)
-    places = np.random.default_rng(seed).random(count) * (len(points) - 1)
-    return np.interp(places, np.arange(len(points)), points).round().astype(int)
 
 
 class EndAt(LogitsProcessor):
@@ -100,48 +79,6 @@ class TheirModel(LlamaForCausalLM):
         kwargs["logits_processor"] = [EndAt(self.ends.tolist(), prompt=prompt, eos=self.eos)]
         parent: Any = super()
         return parent.generate(*args, **kwargs)
-
-
-class Ours:
-    """One iteration with the embedded engine and the learner."""
-
-    def __init__(self, checkpoint: Path, prompts: Sequence[np.ndarray]) -> None:
-        self.model = load_checkpoint(checkpoint)
-        self.prompts = [prompt for prompt in prompts for _ in range(GROUP_SIZE)]
-        self.learner = TorchLearner(self.model, LearnerSettings(learning_rate=1e-6))
-        self.clock = Clock()
-        self.tokens = 0
-
-    def iterate(self, ends: np.ndarray) -> None:
-        """Sample and take one update."""
-        began = time.perf_counter()
-        completions = asyncio.run(self._sample(ends))
-        sampled = time.perf_counter()
-        pack = self._packed(completions)
-        self.learner.update(pack)
-        done = time.perf_counter()
-        self.clock.sample.append(sampled - began)
-        self.clock.update.append(done - sampled)
-        self.clock.whole.append(done - began)
-        self.tokens = len(pack.ids)
-
-    def _packed(self, completions: Sequence[Completion]) -> Pack:
-        """Group-normalised advantages; old logprobs are the sampler's, since TRL recomputes none for one update."""
-        pack = demonstration_pack([(p, c.ids) for p, c in zip(self.prompts, completions, strict=True)])
-        rewards = np.resize([0.0, 1.0], len(completions))
-        counts = [len(p) + len(c.ids) for p, c in zip(self.prompts, completions, strict=True)]
-        advantages = np.repeat((rewards - 0.5) / 0.5, counts).astype(np.float32)
-        old = np.full(len(pack.ids), np.nan, np.float32)
-        old[pack.trained] = np.concatenate([c.logprobs for c in completions if c.logprobs is not None])
-        return Pack(pack.ids, pack.positions, pack.starts, pack.trained, advantages, old)
-
-    async def _sample(self, ends: np.ndarray) -> list[Completion]:
-        async with EmbeddedSampler(self.model, slots=len(ends), capacity=CONTEXT) as sampler:
-            asked = [
-                sampler.sample(prompt, Sampling(int(end), temperature=1.0, stop_ids=()), seed=place)
-                for place, (prompt, end) in enumerate(zip(self.prompts, ends, strict=True))
-            ]
-            return list(await asyncio.gather(*asked))
 
 
 class TakeTurns(TrainerCallback):
@@ -274,12 +211,6 @@ def peak_gflops() -> float:
     return 2 * 1024**3 / best / 1e9
 
 
-def gflop(model: CausalLM, tokens: int) -> float:
-    """GFLOP of one iteration's matrix products, attention left out: 2 a weight and token to sample, 6 to update."""
-    weights = model.n_params - model.model.embed_tokens.weight.numel()
-    return 8 * weights * tokens / 1e9
-
-
 def markdown(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> str:
     """The table."""
     head = [
@@ -311,17 +242,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--work", default="1,2,4", help="multiples of 256 rollouts")
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--lengths", default=",".join(QUANTILES))
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     rows: list[dict[str, Any]] = []
     for kind in asked.lengths.split(","):
+        sizes = MICRO_BATCHES
         for times in map(int, asked.work.split(",")):
-            found = [
-                measure(kind, rollouts=ROLLOUTS * times, micro=micro, steps=asked.steps) for micro in MICRO_BATCHES
-            ]
+            found = [measure(kind, rollouts=ROLLOUTS * times, micro=micro, steps=asked.steps) for micro in sizes]
             rows.append(min(found, key=lambda row: row["whole"]["trl_s"]))
+            sizes = (rows[-1]["micro_batch"],)
             print(json.dumps(rows[-1]), flush=True)
     facts = {
         "threads": asked.threads,
@@ -331,9 +262,12 @@ def main() -> None:
         "peak GFLOP/s": round(peak_gflops(), 1),
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "trl_speed.json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
-    (RESULTS / "trl_speed.md").write_text(markdown(rows, facts))
-    print(markdown(rows, facts))
+    profiles = {kind: where_it_goes(kind) for kind in asked.lengths.split(",")}
+    report = {"facts": facts, "rows": rows, "profiles": profiles}
+    (RESULTS / "beside_trl.json").write_text(json.dumps(report, indent=1) + "\n")
+    text = markdown(rows, facts) + profile_table(profiles)
+    (RESULTS / "beside_trl.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":
