@@ -35,6 +35,7 @@ from iteration_speed import (
     ROLLOUTS,
     Clock,
     Ours,
+    alternating,
     gflop,
     lengths,
     profile_table,
@@ -176,11 +177,6 @@ def their_trainer(
     )
     trainer.clock, trainer.kind = Clock(), kind
     return trainer
-
-
-def alternating(completions: Sequence[Any], **_: Any) -> list[float]:
-    """Rewards 0, 1, 0, 1 ...: a signal in every group, and no grading to pay for."""
-    return [float(place % 2) for place in range(len(completions))]
 
 
 def summary(ours: Ours, theirs: Theirs, *, kind: str, rollouts: int, micro: int) -> dict[str, Any]:

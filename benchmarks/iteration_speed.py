@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,11 @@ class Ours:
                 for place, (prompt, end) in enumerate(zip(self.prompts, ends, strict=True))
             ]
             return list(await asyncio.gather(*asked))
+
+
+def alternating(completions: Sequence[Any], **_: Any) -> list[float]:
+    """Rewards 0, 1, 0, 1 ...: a signal in every group, and no grading to pay for."""
+    return [float(place % 2) for place in range(len(completions))]
 
 
 def gflop(model: CausalLM, tokens: int) -> float:

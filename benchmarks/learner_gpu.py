@@ -53,6 +53,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from iteration_speed import GROUP_SIZE, QUANTILES, alternating
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 
@@ -138,7 +139,7 @@ class Setting:
         sizes = SIZES[self.device]
         if self.kind == "short":
             return rng.integers(*sizes.short, self.rollouts, endpoint=True)
-        points = np.array(import_module("trl_speed").QUANTILES["traces"], float)
+        points = np.array(QUANTILES["traces"], float)
         drawn = np.interp(rng.random(self.rollouts) * (len(points) - 1), np.arange(len(points)), points)
         return np.ceil(drawn * (sizes.longest / points[-1])).astype(int)
 
@@ -229,7 +230,7 @@ class Theirs(TrainerCallback):
 
 def their_trainer(setting: Setting, rollouts: Callable[..., Any], *, micro: int) -> Any:
     """TRL's trainer with micro-batches of `micro` rollouts."""
-    trl, speed = import_module("trl"), import_module("trl_speed")
+    trl = import_module("trl")
     model = setting.fresh_model()
     model.set_attn_implementation(setting.their_attention)
     tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>"))
@@ -237,7 +238,7 @@ def their_trainer(setting: Setting, rollouts: Callable[..., Any], *, micro: int)
     loss = {"loss_type": "dapo", "epsilon": 0.2, "epsilon_high": 0.28, "scale_rewards": "none", "beta": 0.0}
     rate = {"learning_rate": RATE, "lr_scheduler_type": "constant", "optim": "adamw_torch_fused"}
     sizes = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": setting.rollouts // micro}
-    sizes |= {"generation_batch_size": setting.rollouts, "num_generations": speed.GROUP_SIZE}
+    sizes |= {"generation_batch_size": setting.rollouts, "num_generations": GROUP_SIZE}
     config = trl.GRPOConfig(
         tempfile.gettempdir(),
         use_cpu=setting.device == "cpu",
@@ -248,7 +249,7 @@ def their_trainer(setting: Setting, rollouts: Callable[..., Any], *, micro: int)
     )
     return trl.GRPOTrainer(
         model=model,
-        reward_funcs=speed.alternating,
+        reward_funcs=alternating,
         args=config,
         train_dataset=import_module("datasets").Dataset.from_list([{"prompt": ""}] * setting.rollouts),
         processing_class=PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"),
