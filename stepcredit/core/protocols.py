@@ -65,6 +65,69 @@ class Completion:
 
 @final
 @dataclass(frozen=True)
+class Writing:
+    """How a writer goes on with a prompt; every value is sent, so that no server's defaults apply.
+
+    Args:
+        max_tokens: upper bound on written tokens; reaching it means `finish == "length"`.
+        temperature: 0 takes the most probable token.
+        top_p: nucleus mass, 1.0 = all tokens.
+        top_k: tokens kept, -1 = all.
+        stop: strings that end the text; the end-of-sequence token ends it too.
+        keep_stop: True leaves the stop string at the end of the text.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = -1
+    stop: tuple[str, ...] = ()
+    keep_stop: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Written:
+    """What a writer wrote.
+
+    Args:
+        text: special tokens left out; with or without the stop string, as asked.
+        finish: `stop`, or `length` if it was cut.
+        stop: the stop string that ended it, empty if the end-of-sequence token or the length did.
+        call: id of the call in the attempts table.
+        input_tokens: tokens read, `None` if the server did not say.
+        output_tokens: tokens written, `None` if the server did not say.
+    """
+
+    text: str
+    finish: Finish
+    stop: str = ""
+    call: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@final
+@dataclass(frozen=True)
+class NextTokens:
+    """Raw log probabilities of a few candidates as the next token.
+
+    Args:
+        logprobs: [C] in nats; NaN for a candidate that the engine did not name.
+        bound: the smallest log probability that it named: that of a candidate with NaN is at most this.
+        call: id of the call in the attempts table.
+    """
+
+    logprobs: Float32[np.ndarray, " C"]
+    bound: float
+    call: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "logprobs", frozen(self.logprobs, np.float32))
+
+
+@final
+@dataclass(frozen=True)
 class Message:
     """One chat message; role is `system`, `user` or `assistant`."""
 
@@ -166,6 +229,28 @@ class ChatModel(Protocol):
             EngineError: if no whole answer came within deadline and retries.
             BudgetError: if a limit on calls or cost is reached.
         """
+        ...
+
+
+class Writer(Protocol):
+    """Goes on with a prompt that is given as token ids; for judges whose prompts are their own."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Model name, server and settings: part of every cache key."""
+        ...
+
+    async def write(self, prompt_ids: Int32[np.ndarray, " P"], writing: Writing, *, seed: int) -> Written:
+        """Text that follows the prompt.
+
+        Raises:
+            EngineError: if no whole answer came within deadline and retries.
+            BudgetError: if a limit on calls or cost is reached.
+        """
+        ...
+
+    async def next_tokens(self, prompt_ids: Int32[np.ndarray, " P"], candidates: Int32[np.ndarray, " C"]) -> NextTokens:
+        """Log probabilities of temperature 1 of the candidates after the prompt; raises as `write`."""
         ...
 
 

@@ -16,6 +16,7 @@ from stepcredit.testing.scripted_answers import Manners
 from stepcredit.testing.scripted_chat import ScriptedChat
 from stepcredit.testing.scripted_server import Asked, ScriptedServer
 from stepcredit.testing.scripted_tokenizer import ScriptedTokenizer
+from stepcredit.testing.scripted_writer import ScriptedWriter
 from stepcredit.testing.tabular import ScriptedLearner, ScriptedSampler, ScriptedScorer, TabularPolicy
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "ScriptedTasks",
     "ScriptedTokenizer",
     "ScriptedTrainedJudge",
+    "ScriptedWriter",
     "TabularPolicy",
     "random_faults",
 ]
