@@ -29,7 +29,7 @@ class Manners:
     Args:
         model: the name it gives of itself.
         ignores: parameters that it takes and silently ignores: `n`, `logprobs`, `return_token_ids`,
-            `prompt_logprobs`, `echo`, `logprob_token_ids`, `continue_final_message`.
+            `prompt_logprobs`, `echo`, `logprob_token_ids`, `continue_final_message`, `stop`.
         refuses: parameters that it answers with 422, and routes that it answers with 404; `prompt_ids` stands for a
             prompt given as ids.
         context: longest prompt plus completion, in tokens or words; 0 has no limit.
@@ -133,9 +133,11 @@ class Answers:
                 done = await ScriptedSampler(policy).sample(prompt, sampling, seed=seed)
             except EngineError as error:
                 raise UnanswerableError(400, str(error)) from error
-            written += len(done.ids)
-            choice: dict[str, Any] = {"index": index, "text": self._text(done.ids), "finish_reason": done.finish}
-            choices.append(choice | self._details(body, prompt, done.ids))
+            ids, text = self._until(done.ids, list(body.get("stop") or ()))
+            written += len(ids)
+            finish = "stop" if len(ids) < len(done.ids) or text != self._text(ids) else done.finish
+            choice: dict[str, Any] = {"index": index, "text": text, "finish_reason": finish}
+            choices.append(choice | self._details(body, prompt, ids))
         return self._whole("text_completion", choices, len(prompt), written)
 
     def _details(self, body: dict[str, Any], prompt: np.ndarray, ids: np.ndarray) -> dict[str, Any]:
@@ -183,6 +185,15 @@ class Answers:
 
     def _text(self, ids: np.ndarray) -> str:
         return " ".join(map(str, ids)) if self.tokenizer is None else self.tokenizer.decode(ids)
+
+    def _until(self, ids: np.ndarray, stops: Sequence[str]) -> tuple[np.ndarray, str]:
+        """The ids up to the first that completes a stop string, and their text up to its end."""
+        for count in range(1, len(ids) + 1):
+            text = self._text(ids[:count])
+            ends = [text.index(stop) + len(stop) for stop in stops if stop in text]
+            if ends:
+                return ids[:count], text[: min(ends)]
+        return ids, self._text(ids)
 
     def _fits(self, read: int, most: int) -> None:
         if self.manners.context and read + most > self.manners.context:

@@ -8,8 +8,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stepcredit.core.errors import UsageError
-from stepcredit.core.protocols import Message, Sampling
+from stepcredit.core.protocols import Message, Sampling, Writing
 from stepcredit.engines.server import ServerClient, ServerSettings
+from stepcredit.engines.server.token_calls import scoring_call
 from stepcredit.store.attempts import AttemptRecord
 from tests.servers.conftest import RealServer
 
@@ -103,8 +104,8 @@ def test_scores_equal_a_forward_pass(real_server: RealServer):
             np.testing.assert_allclose(await client.score(ids, first=1), want, atol=1e-4)
             np.testing.assert_allclose(await client.score(ids, first=150), want[149:], atol=1e-4)
             can = await client.probe()
-            body, read = client._scoring(ids, first=1, can=type(can)(echo=True))
-            np.testing.assert_allclose(await client._ask("completions", body, read), want, atol=1e-4)
+            call = scoring_call(client._model, ids, first=1, can=type(can)(echo=True))
+            np.testing.assert_allclose(await client._call(call), want, atol=1e-4)
 
     asyncio.run(go())
 
@@ -114,9 +115,23 @@ def test_candidates_equal_a_forward_pass(real_server: RealServer):
         async with client_of(real_server) as client:
             prompt = await client.tokenize_chat(ASKED)
             candidates = np.array([7, 200, 41, 5], np.int32)
-            found = await client.candidate_logprobs(prompt, candidates)
+            found = (await client.next_tokens(prompt, candidates)).logprobs
             table = forward(real_server, np.append(prompt, 0))
             np.testing.assert_allclose(found, table[-1, candidates], atol=1e-4)
+
+    asyncio.run(go())
+
+
+def test_writing_ends_at_a_stop_string(real_server: RealServer):
+    async def go() -> None:
+        async with client_of(real_server) as client:
+            prompt = await client.tokenize_chat(ASKED)
+            free = await client.write(prompt, Writing(24, temperature=0.7), seed=5)
+            stop = free.text[6:8]
+            cut = await client.write(prompt, Writing(24, temperature=0.7, stop=(stop,)), seed=5)
+            assert (cut.finish, cut.stop, cut.text) == ("stop", stop, free.text[: free.text.index(stop)])
+            kept = await client.write(prompt, Writing(24, temperature=0.7, stop=(stop,), keep_stop=True), seed=5)
+            assert kept.text == cut.text + stop
 
     asyncio.run(go())
 

@@ -98,6 +98,18 @@ def chat_text(choice: Body) -> str:
     return content
 
 
+def completion_text(choice: Body) -> str:
+    """Text of a completion choice.
+
+    Raises:
+        GarbageError: if there is none.
+    """
+    text = choice.get("text")
+    if not isinstance(text, str):
+        raise GarbageError("no text in the answer")
+    return text
+
+
 def written_ids(choice: Body) -> Int32[np.ndarray, " T"]:
     """[T] token ids of a completion choice.
 
@@ -168,8 +180,8 @@ def echoed_logprobs(choice: Body, *, count: int, first: int) -> Float32[np.ndarr
     return _checked(rows[first:count], count=count - first)
 
 
-def candidate_logprobs(choice: Body, candidates: Int32[np.ndarray, " C"]) -> Float32[np.ndarray, " C"]:
-    """[C] log probabilities of candidate first tokens, NaN for those that the server does not name.
+def candidate_logprobs(choice: Body, candidates: Int32[np.ndarray, " C"]) -> tuple[Float32[np.ndarray, " C"], float]:
+    """[C] log probabilities of candidate first tokens, NaN for those not named; and the smallest that is named.
 
     Raises:
         EngineError: if the server names no top tokens, or not by id.
@@ -188,7 +200,7 @@ def candidate_logprobs(choice: Body, candidates: Int32[np.ndarray, " C"]) -> Flo
         value = named.get(f"token_id:{candidate}")
         if value is not None:
             found[place] = _checked([value], count=1)[0]
-    return found
+    return found, float(_checked(list(named.values()), count=len(named)).min())
 
 
 def _ids(choice: Body, name: str) -> Int32[np.ndarray, " T"]:

@@ -141,7 +141,7 @@ async def _completions(look: Look, model: str, ids: list[int]) -> dict[str, bool
         {"echo": True, "logprobs": 1}, lambda b: len(answers.echoed_logprobs(_only(b), count=len(ids), first=1)) > 0
     )
     found["named_logprobs"] = await works(
-        named, lambda b: not np.isnan(answers.candidate_logprobs(_only(b), first)).any()
+        named, lambda b: not np.isnan(answers.candidate_logprobs(_only(b), first)[0]).any()
     )
     return found
 

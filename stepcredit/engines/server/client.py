@@ -10,29 +10,33 @@ from jaxtyping import Float32, Int32
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import ChangedModelError, EngineError, MachineError, UsageError
-from stepcredit.core.protocols import Completion, Message, Reply, Sampling
+from stepcredit.core.protocols import Completion, Message, NextTokens, Reply, Sampling, Writing, Written
 from stepcredit.engines.server import answers
 from stepcredit.engines.server.answers import Body, GarbageError, usage_of
 from stepcredit.engines.server.budget import Budget
 from stepcredit.engines.server.capabilities import Capabilities, probe
 from stepcredit.engines.server.settings import ServerSettings, base_url
+from stepcredit.engines.server.token_calls import (
+    ROUTE,
+    SEED_BITS,
+    TokenCall,
+    next_tokens_call,
+    sampling_call,
+    scoring_call,
+    writing_call,
+)
 from stepcredit.engines.server.transport import OnAttempt, Transport, call_id
 
 T = TypeVar("T")
 
-_TOP = 20
 _CANARY_IDS = np.array((1, 2, 3, 1, 1, 2, 2, 3, 3), np.int32)
-# Some servers read seeds as signed 32-bit numbers.
-_SEED_BITS = 2**31 - 1
 # Batches change log probabilities by rounding, a bf16 model's by some hundredths; another model's differ by far more.
 _SAME_WITHIN_NATS = 0.5
-# A server may apply the sampling defaults that it found beside the model; what a Sampler means is all of these off.
-_NO_DEFAULTS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 @final
 class ServerClient:
-    """Implements `core.protocols.ChatModel`, `Sampler` and `Scorer` on one server; for one event loop.
+    """Implements `core.protocols.ChatModel`, `Sampler`, `Scorer` and `Writer` on one server; for one event loop.
 
     Args:
         settings: address, model, limits and waits.
@@ -139,7 +143,7 @@ class ServerClient:
         await self._start()
         said = [{"role": message.role, "content": message.content} for message in messages]
         body = {"model": self._model, "messages": said, "max_tokens": max_tokens, "temperature": temperature}
-        body |= {"seed": seed & _SEED_BITS, **({"n": n} if n > 1 else {}), **self._settings.extra}
+        body |= {"seed": seed & SEED_BITS, **({"n": n} if n > 1 else {}), **self._settings.extra}
         call = call_id("chat/completions", body)
 
         def read(answer: Body) -> tuple[Reply, ...]:
@@ -161,26 +165,18 @@ class ServerClient:
         """
         await self._start()
         prompt, policy = np.asarray(prompt_ids, np.int32), self._policy or self.fingerprint
-        body = {
-            **self._token_body(prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature),
-            **_NO_DEFAULTS,
-            "top_p": sampling.top_p,
-            "seed": seed & _SEED_BITS,
-            "stop_token_ids": list(sampling.stop_ids),
-            "logprobs": 1,
-            "return_token_ids": True,
-        }
+        return await self._call(sampling_call(self._model, prompt, sampling, seed=seed, policy=policy))
 
-        def read(answer: Body) -> Completion:
-            choice = answers.choices_of(answer, n=1)[0]
-            answers.check_prompt_ids(choice, prompt)
-            ids = answers.written_ids(choice)
-            logprobs = answers.written_logprobs(choice, count=len(ids))
-            if len(ids) > sampling.max_tokens:
-                raise answers.ignored("max_tokens", got=f"{sampling.max_tokens} asked, {len(ids)} came")
-            return Completion(ids, logprobs, answers.finish_of(choice), policy)
+    async def write(self, prompt_ids: Int32[np.ndarray, " P"], writing: Writing, *, seed: int) -> Written:
+        """Text that follows the prompt, with stop strings; ids in, text out.
 
-        return await self._ask("completions", body, read)
+        Raises:
+            EngineError: if no whole answer came, or the server cannot take token ids or ignores the stop strings.
+            UsageError: if the server refuses the request.
+            BudgetError: if a limit on calls or cost is reached.
+        """
+        await self._start()
+        return await self._call(writing_call(self._model, np.asarray(prompt_ids, np.int32), writing, seed=seed))
 
     async def score(self, ids: Int32[np.ndarray, " X"], *, first: int) -> Float32[np.ndarray, " Y"]:
         """[X - first] log probability in nats of `ids[first:]`, each given all ids before it; `first >= 1`.
@@ -194,12 +190,10 @@ class ServerClient:
             raise EngineError(f"first must be in 1..{len(given)}, got {first}", item=self._transport.url)
         if not _scores(can):
             raise answers.ignored("prompt_logprobs", got="tried at the start, and `echo` too")
-        return await self._ask("completions", *self._scoring(given, first=first, can=can))
+        return await self._call(scoring_call(self._model, given, first=first, can=can))
 
-    async def candidate_logprobs(
-        self, prompt_ids: Int32[np.ndarray, " P"], candidates: Int32[np.ndarray, " C"]
-    ) -> Float32[np.ndarray, " C"]:
-        """[C] log probability in nats of each candidate as the next token after the prompt.
+    async def next_tokens(self, prompt_ids: Int32[np.ndarray, " P"], candidates: Int32[np.ndarray, " C"]) -> NextTokens:
+        """Log probability in nats of each candidate as the next token after the prompt.
 
         NaN for a candidate that the server does not name: only where it cannot be asked for tokens by id, and the
         candidate is not among the 20 most probable.
@@ -207,19 +201,9 @@ class ServerClient:
         Raises:
             EngineError: if no answer came, or the server gives no log probabilities by token id.
         """
-        can = await self.probe()
+        named = (await self.probe()).named_logprobs
         wanted, prompt = np.asarray(candidates, np.int32), np.asarray(prompt_ids, np.int32)
-        named = {"logprobs": 1, "logprob_token_ids": wanted.tolist()} if can.named_logprobs else {"logprobs": _TOP}
-        body = {**self._token_body(prompt, max_tokens=1, temperature=0.0), "return_tokens_as_token_ids": True, **named}
-
-        def read(answer: Body) -> Float32[np.ndarray, " C"]:
-            choice = answers.choices_of(answer, n=1)[0]
-            found = answers.candidate_logprobs(choice, wanted)
-            if can.named_logprobs and np.isnan(found).any():
-                raise answers.ignored("logprob_token_ids", got="a candidate did not come")
-            return found
-
-        return await self._ask("completions", body, read)
+        return await self._call(next_tokens_call(self._model, prompt, wanted, named=named))
 
     async def tokenize(self, text: str) -> Int32[np.ndarray, " T"]:
         """[T] token ids of a text, without special tokens added.
@@ -248,22 +232,8 @@ class ServerClient:
 
         return await self._ask("/tokenize", {"model": self._model, **body}, read)
 
-    def _token_body(self, prompt: Int32[np.ndarray, " P"], *, max_tokens: int, temperature: float) -> dict[str, Any]:
-        return {"model": self._model, "prompt": prompt.tolist(), "max_tokens": max_tokens, "temperature": temperature}
-
-    def _scoring(
-        self, given: Int32[np.ndarray, " X"], *, first: int, can: Capabilities
-    ) -> tuple[dict[str, Any], Callable[[Body], Float32[np.ndarray, " Y"]]]:
-        how = {"prompt_logprobs": 0} if can.prompt_logprobs else {"echo": True, "logprobs": 1}
-        body = {**self._token_body(given, max_tokens=1, temperature=0.0), **how}
-
-        def read(answer: Body) -> Float32[np.ndarray, " Y"]:
-            choice = answers.choices_of(answer, n=1)[0]
-            if can.prompt_logprobs:
-                return answers.prompt_logprobs(choice, given, first=first)
-            return answers.echoed_logprobs(choice, count=len(given), first=first)
-
-        return body, read
+    async def _call(self, call: TokenCall[T]) -> T:
+        return await self._ask(ROUTE, call.body, call.read)
 
     async def _ask(self, route: str, body: dict[str, Any], read: Callable[[Body], T]) -> T:
         def checked(answer: Body) -> T:
@@ -345,18 +315,18 @@ class ServerClient:
         """Log probabilities of a few fixed tokens; `None` where the server cannot score."""
         if self._scored_by is None:
             return None
-        body, read = self._scoring(_CANARY_IDS, first=1, can=self._scored_by)
-        return await self._transport.ask("completions", body, read=read, first=True)
+        call = scoring_call(self._model, _CANARY_IDS, first=1, can=self._scored_by)
+        return await self._transport.ask(ROUTE, call.body, read=call.read, first=True)
 
     async def _way_to_score(self) -> Capabilities | None:
         for way in ("prompt_logprobs", "echo"):
             can = Capabilities(token_ids_in=True, **{way: True})
-            body, read = self._scoring(_CANARY_IDS, first=1, can=can)
-            status, answer = await self._transport.look("completions", body)
+            call = scoring_call(self._model, _CANARY_IDS, first=1, can=can)
+            status, answer = await self._transport.look(ROUTE, call.body)
             if status != 200 or answer is None:
                 return None
             with suppress(EngineError, GarbageError):
-                read(answer)
+                call.read(answer)
                 return can
         return None
 
