@@ -1,0 +1,118 @@
+"""Code that the model writes: where it stands, who runs it, and what the model is told of the run."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal, Protocol, final
+
+ExecStatus = Literal["ok", "no_code", "timeout", "error", "killed", "imagined"]
+"""How a block ended; `killed`: its process is gone (memory, exit); `imagined`: never run."""
+
+_BLOCK = re.compile(r"```python(.*?)```", re.DOTALL)
+_CUT = "\n... [cut] ...\n"
+
+
+@final
+@dataclass(frozen=True)
+class Executed:
+    """What came of one block.
+
+    Args:
+        status: how it ended.
+        stdout: what it printed; the runner may have cut it.
+        error: `TypeName: message` of an exception, or why the process was ended.
+        seconds: wall-clock time of the run.
+    """
+
+    status: ExecStatus
+    stdout: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+
+class CodeRunner(Protocol):
+    """Runs model-written Python, apart from this process.
+
+    Variables stay from block to block of one session and are never seen in another.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Engine and limits: part of every cache key."""
+        ...
+
+    async def run(self, code: str, *, session: str) -> Executed:
+        """Run one block; never raises for what the code does.
+
+        Raises:
+            EngineError, MachineError: if the runner itself failed.
+        """
+        ...
+
+    async def end(self, session: str) -> None:
+        """Forget a session; one that never began is no error."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class CodeBlock:
+    """One block of a critique.
+
+    Args:
+        code: as written.
+        feedback: what the model was told; empty where it was imagined.
+        status: how it ended.
+        seconds: wall-clock time of the run.
+    """
+
+    code: str
+    feedback: str
+    status: ExecStatus
+    seconds: float
+
+
+def last_code(text: str) -> str | None:
+    r"""Code of the last fenced python block, `None` without one.
+
+    >>> last_code("```python\na = 1\n```\nthen\n```python\nprint(a)\n```\n")
+    'print(a)'
+
+    Source: genprm.md 4.3. Differs: none.
+    """
+    found = all_code(text)
+    return found[-1] if found else None
+
+
+def all_code(text: str) -> list[str]:
+    """Code of every fenced python block, in order."""
+    return [code.strip("\n") for code in _BLOCK.findall(text)]
+
+
+def feedback(done: Executed, *, limit: int = 2000) -> str:
+    r"""What the model reads after `[Code Output]`.
+
+    Args:
+        done: how the block ended.
+        limit: characters shown; of more, the head and the tail.
+
+    >>> feedback(Executed("ok", " 5050\n")), feedback(Executed("error", "lost", "NameError: name 'x' is not defined"))
+    ('5050', "Code execute Error: NameError: name 'x' is not defined")
+    >>> feedback(Executed("no_code"))
+    'Code format error: No code found.'
+
+    Source: genprm.md 4.3. Differs: the bound on what is shown; `killed`, which ended the reference's own process,
+    reads as an exception.
+    """
+    match done.status:
+        case "no_code":
+            text = "Code format error: No code found."
+        case "timeout":
+            text = "Code execute time out: Code execution timed out"
+        case "error" | "killed":
+            text = f"Code execute Error: {done.error}"
+        case _:
+            text = done.stdout.strip()
+    if len(text) <= limit:
+        return text
+    half = max((limit - len(_CUT)) // 2, 1)
+    return text[:half] + _CUT + text[-half:]

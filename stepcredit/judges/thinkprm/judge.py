@@ -1,0 +1,181 @@
+"""The ThinkPRM judge: chains on a solution, its prefixes or its steps, and the verdicts that they make together."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import final
+
+from stepcredit.core.digests import digest
+from stepcredit.core.errors import EngineError, JudgeError
+from stepcredit.core.protocols import Scale, Tokenizer, Writer
+from stepcredit.core.records import Steps, Verdict
+from stepcredit.core.seeds import derive
+from stepcredit.judges.thinkprm.chains import ChainWriter, ThinkPRMSettings
+from stepcredit.judges.thinkprm.prompt import PromptBuilder, RenderedTemplate
+from stepcredit.judges.thinkprm.signatures import Chain, ChainCounts, Status
+
+
+@final
+@dataclass(frozen=True)
+class PrefixScore:
+    """What chains on one prefix say of it.
+
+    Args:
+        score: mean probability of yes over the valid chains, `None` if there is none.
+        valid: chains whose score counts.
+        chains: all of them.
+    """
+
+    score: float | None
+    valid: int
+    chains: tuple[Chain, ...]
+
+
+@final
+class ThinkPRMJudge:
+    r"""Scores steps by long critiques of a ThinkPRM checkpoint; reads neither the outcome nor the reference answer.
+
+    What the score of step k is, by `settings.mode`; with several votes the mean over the chains that can be read:
+
+    - `labels`: `votes` chains on the whole solution; 1 where the chain boxed the step as correct, 0 where as
+      incorrect or where it had stopped at an error before. An early wrong `incorrect` sinks the rest.
+    - `prefixes`: `votes` chains on each prefix; the probability of yes for the steps up to k, the authors' score.
+      It judges all of the prefix: after an error it stays low.
+    - `independent`: `votes` chains on each prefix; 1 or 0 by the box of step k alone, and unknown where every chain
+      had stopped before it. No chain's early error sinks another step.
+
+    A step that no chain can score is unknown, with the chains' statuses as reason. Chains that were cut, loop or lack
+    both answers count for nothing; one whose labels are missing counts in mode `prefixes` if its answer was read.
+
+    Args:
+        writer: the served checkpoint.
+        tokenizer: its own tokenizer.
+        template: its own chat template.
+        settings: how it is asked.
+
+    Raises:
+        UsageError: if settings cannot be asked, or template or tokenizer are not a ThinkPRM checkpoint's.
+
+    Source: ThinkPRM, arXiv:2504.16828; thinkprm.md 4. Differs: as `Switches` and `ThinkPRMSettings` say; a failed
+    chain is left out of the mean, where the released code counts it as 0.269; after sequential rounds the labels of
+    the last round that has them all count.
+    """
+
+    scale = Scale.PROBABILITY
+
+    def __init__(
+        self,
+        writer: Writer,
+        tokenizer: Tokenizer,
+        template: RenderedTemplate,
+        settings: ThinkPRMSettings | None = None,
+    ) -> None:
+        self._settings = settings or ThinkPRMSettings()
+        self._settings.check()
+        self._writer = writer
+        self.prompts = PromptBuilder(tokenizer, template, self._settings.switches)
+        self._chains = ChainWriter(writer, self.prompts, self._settings)
+        self.counts = ChainCounts()
+        """Over all chains that this judge ended."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Wording, template, tokenizer, settings and the model's fingerprint."""
+        return f"thinkprm:{digest(self.prompts.fingerprint, self._settings, self._writer.fingerprint)}"
+
+    async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
+        """[K] verdicts.
+
+        Raises:
+            JudgeError: if the model gave no whole answer; carries the rollout id.
+            BudgetError: if the model reached a limit on calls or cost.
+        """
+        size = len(steps)
+        if not size:
+            return ()
+        if self._settings.mode == "labels":
+            (chains,) = await self._ended(steps, (size,))
+            return tuple(self._by_labels(chains, index) for index in range(size))
+        prefixes = await self._ended(steps, range(1, size + 1))
+        if self._settings.mode == "prefixes":
+            return tuple(self._by_score(chains) for chains in prefixes)
+        return tuple(self._by_own_label(chains, index) for index, chains in enumerate(prefixes))
+
+    async def prefix_score(self, steps: Steps) -> PrefixScore:
+        """The authors' score of the whole solution, whatever the mode: what best-of-n compares.
+
+        Raises:
+            JudgeError, BudgetError: as `judge`.
+        """
+        if not len(steps):
+            return PrefixScore(None, 0, ())
+        (chains,) = await self._ended(steps, (len(steps),))
+        scores = [chain.score for chain in self._valid(chains) if chain.score is not None]
+        return PrefixScore(fmean(scores) if scores else None, len(scores), chains)
+
+    async def _ended(self, steps: Steps, prefixes: Sequence[int]) -> list[tuple[Chain, ...]]:
+        """The chains of each prefix, given by its number of steps."""
+        rollout, votes = steps.rollout, self._settings.votes
+        wanted = [size for size in prefixes for _ in range(votes)]
+        whole = self._settings.token_budget
+        share = None if whole is None else whole // len(wanted)
+        asked = (
+            self._chains.chain(
+                rollout.problem.text,
+                steps.texts[:size],
+                seed=derive(self._settings.seed, rollout.id, index),
+                budget=share,
+            )
+            for index, size in enumerate(wanted)
+        )
+        try:
+            chains = await asyncio.gather(*asked)
+        except EngineError as error:
+            raise JudgeError(f"ThinkPRM's model failed: {error}", item=rollout.id) from error
+        self.counts = self.counts.plus(chains)
+        return [tuple(chains[start : start + votes]) for start in range(0, len(chains), votes)]
+
+    def _valid(self, chains: Sequence[Chain]) -> list[Chain]:
+        """Chains with a score that counts."""
+        keep = self._settings.keep_contradicting
+        return [
+            chain for chain in chains if chain.score is not None and (keep or chain.status is not Status.CONTRADICTS)
+        ]
+
+    def _by_labels(self, chains: Sequence[Chain], index: int) -> Verdict:
+        found = [_label_score(chain, index) for chain in self._valid(chains) if chain.labels is not None]
+        return _verdict([score for score in found if score is not None], chains)
+
+    def _by_score(self, chains: Sequence[Chain]) -> Verdict:
+        return _verdict([chain.score for chain in self._valid(chains) if chain.score is not None], chains)
+
+    def _by_own_label(self, chains: Sequence[Chain], index: int) -> Verdict:
+        read = [chain for chain in self._valid(chains) if chain.labels is not None]
+        looked = [chain for chain in read if chain.labels is not None and chain.labels.own[index] is not None]
+        if read and not looked:
+            calls = tuple(call for chain in chains for call in chain.calls)
+            return Verdict(reason="every chain stopped at an error before this step", calls=calls)
+        found = [_label_score(chain, index) for chain in looked]
+        return _verdict([score for score in found if score is not None], chains)
+
+
+def _label_score(chain: Chain, index: int) -> float | None:
+    """Score of a step by its box: hard, or soft where the chain has soft labels; 0 after the first error."""
+    if chain.labels is None:
+        return None
+    if index < len(chain.soft):
+        return chain.soft[index]
+    return float(chain.labels.labels[index])
+
+
+def _verdict(scores: Sequence[float], chains: Sequence[Chain]) -> Verdict:
+    """Mean of the scores that count, and how many of the chains gave one."""
+    calls = tuple(call for chain in chains for call in chain.calls)
+    counts = Counter(str(chain.status) for chain in chains)
+    ended = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    if not scores:
+        why = next((f" ({chain.reason})" for chain in chains if chain.reason), "")
+        return Verdict(reason=f"no chain of {len(chains)} gives a score: {ended}{why}", calls=calls)
+    return Verdict(fmean(scores), reason=f"{len(scores)} of {len(chains)} chains count: {ended}", calls=calls)
