@@ -10,7 +10,7 @@ import pytest
 
 from stepcredit.core import protocols
 from stepcredit.core.errors import BudgetError, ChangedModelError, EngineError, MachineError, UsageError
-from stepcredit.core.protocols import Message, Sampling, Writing
+from stepcredit.core.protocols import Message, Sampling
 from stepcredit.engines.server import Budget, Capabilities, Prices, ServerClient, ServerSettings
 from stepcredit.store.attempts import AttemptRecord
 from stepcredit.testing import Fault, Manners, ScriptedScorer, ScriptedServer, ScriptedTokenizer, TabularPolicy
@@ -127,32 +127,6 @@ async def test_sampling_and_scoring_agree_with_the_table():
             assert (await client.tokenize_chat([Message("user", "a b")])).tolist() == [4, 5]
             with pytest.raises(EngineError, match=r"first must be in 1\.\.2"):
                 await client.score(np.array([1, 2]), first=0)
-
-
-async def test_writing_ends_at_the_first_stop_string():
-    policy = TabularPolicy(len(WORDS), seed=4, spread=1.0)
-    with ScriptedServer(policy=policy, tokenizer=ScriptedTokenizer(WORDS)) as server:
-        async with ServerClient(settings(server)) as client:
-            writer: protocols.Writer = client
-            prompt = np.array([4, 5], np.int32)
-            free = await writer.write(prompt, Writing(12, temperature=0.7), seed=3)
-            first, second = free.text.split()[1], free.text.split()[2]
-            cut = await writer.write(prompt, Writing(12, temperature=0.7, stop=(second, first)), seed=3)
-            kept = await writer.write(
-                prompt, Writing(12, temperature=0.7, stop=(second, first), keep_stop=True), seed=3
-            )
-    assert (cut.finish, cut.stop, cut.text) == ("stop", first, free.text[: free.text.index(first)])
-    assert kept.text == cut.text + first
-    assert free.stop == ""
-    assert cut.call
-
-
-async def test_a_server_that_ignores_stop_strings_is_refused():
-    with token_server(ignores=frozenset({"stop"})) as server:
-        async with ServerClient(settings(server)) as client:
-            free = await client.write(np.array([4]), Writing(6, temperature=0.7), seed=3)
-            with pytest.raises(EngineError, match="stop"):
-                await client.write(np.array([4]), Writing(6, temperature=0.7, stop=(free.text.split()[1],)), seed=3)
 
 
 async def test_scoring_by_echo_gives_the_same_numbers():
