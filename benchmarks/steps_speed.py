@@ -3,8 +3,8 @@
     python benchmarks/steps_speed.py [--data ../shared/data] [--tokenizer tokenizer_qwen2_5] [--every 8,4,2]
 
 Times are CPU seconds of this process, so a busy machine does not change them much; MB are UTF-8 bytes of text. The work
-is every eighth, every fourth and every second response; the spread is over the files. Writes results/steps_speed.json and
-steps_speed.md.
+is every eighth, every fourth and every second response; the spread is over the files. Writes results/steps_speed.json
+and steps_speed.md.
 """
 
 import argparse
