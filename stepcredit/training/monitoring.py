@@ -130,8 +130,8 @@ class Firing:
     def sentence(self) -> str:
         """Name, value and bound, for logs.
 
-        >>> Firing("catch_rate", 1, 2048, 0.76, 0.85, "outcome_only").sentence
-        'catch_rate 0.76 (bound 0.85) in round 1'
+        >>> Firing("catch_rate", 1, 2048, 0.76, 0.9, "outcome_only").sentence
+        'catch_rate 0.76 (bound 0.9) in round 1'
         """
         name = f"{self.monitor} of {self.of}" if self.of else self.monitor
         return f"{name} {self.value:.4g} (bound {self.bound:g}) in round {self.round}"
@@ -218,9 +218,9 @@ def monitored_weight(
 
     Source: tp_grpo.md 6, F1 and F12. Differs: the spec alarms, we also switch.
 
-    >>> fired = [Firing("catch_rate", 1, 2048, 0.76, 0.85, "outcome_only")]
+    >>> fired = [Firing("catch_rate", 1, 2048, 0.76, 0.9, "outcome_only")]
     >>> monitored_weight(MonitorSettings(), (1.0, "process"), round_index=2, firings=fired)
-    (0.0, 'monitor: catch_rate 0.76 (bound 0.85) in round 1; the schedule said process')
+    (0.0, 'monitor: catch_rate 0.76 (bound 0.9) in round 1; the schedule said process')
     >>> monitored_weight(MonitorSettings(), (1.0, "process"), round_index=5, firings=fired)
     (1.0, 'process')
     """

@@ -9,7 +9,7 @@ from stepcredit.recipes.monitor_results import fired_monitors, monitor_fact, mon
 from stepcredit.training.history import RoundRow
 from stepcredit.training.monitoring import Firing, RoundLength
 
-CATCH = [Firing("catch_rate", index, 1024 * (index + 1), 0.76, 0.85, "outcome_only") for index in (1, 3)]
+CATCH = [Firing("catch_rate", index, 1024 * (index + 1), 0.76, 0.9, "outcome_only") for index in (1, 3)]
 
 
 def result(*firings: Firing, last: tuple[float, float] = (0.8, 0.9), name: str = "hacked") -> ArmResult:
@@ -38,7 +38,7 @@ def test_the_table_tells_when_what_was_done_and_what_came_of_it() -> None:
 @pytest.mark.parametrize(
     ("firings", "last", "recovered"),
     [
-        ((*CATCH, Firing("catch_rate", 4, 5120, 0.5, 0.85, "outcome_only")), (0.8, 0.9), False),
+        ((*CATCH, Firing("catch_rate", 4, 5120, 0.5, 0.9, "outcome_only")), (0.8, 0.9), False),
         (CATCH, (0.1, 0.9), False),
         (CATCH, (0.8, 0.9), True),
     ],

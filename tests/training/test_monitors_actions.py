@@ -54,7 +54,7 @@ class TestOutcomeOnly:
         assert run.weights == [1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0]
         assert [row.process_weight for row in rows[1:]] == run.weights
         assert rows[3].process_weight_reason == (
-            "monitor: catch_rate 0.5 (bound 0.85) in round 1; the schedule said process"
+            "monitor: catch_rate 0.5 (bound 0.9) in round 1; the schedule said process"
         )
         assert rows[6].process_weight_reason == "process"
 
@@ -137,7 +137,7 @@ class TestResume:
     """Cut after any update, between stages or between rounds: the same decisions, the same rows."""
 
     SCRIPT = Script(
-        measured=caught(0.8, 0.8, 0.4, 0.7, 0.8, 0.8),
+        measured=caught(0.8, 0.8, 0.4, 0.75, 0.8, 0.8),
         update=lambda r, k: {"kl_k3": 0.3} if (r, k) in ((2, 0), (2, 1)) else {"entropy": 1.0 - 0.1 * r},
     )
     SETTINGS = settings_of(MonitorSettings(quiet_rounds=1, rejudge_share=0.2), rounds=5)
