@@ -12,12 +12,14 @@ import json
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stepcredit.recipes.recorded import RecordedResult, run_recorded
+from stepcredit.core.records import Judgement
+from stepcredit.recipes.recorded import run_recorded
 from stepcredit.recipes.recorded.settings import RecordedSettings
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -58,12 +60,11 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def check_accounted(result: RecordedResult, rows: list[dict[str, Any]]) -> None:
+def check_accounted(told: dict[str, Any], judgements: Sequence[Judgement], rows: list[dict[str, Any]]) -> None:
     """Stop if a response is missing, a completion is not partitioned, or a text was lost."""
-    told = result.summary
     if not len(rows) == told["responses"] == told["judged"] + told["unknown"] == sum(told["checker"].values()):
         raise SystemExit(f"responses not accounted for: {len(rows)} lines, {told}")
-    for row, judgement in zip(rows, result.judgements, strict=True):
+    for row, judgement in zip(rows, judgements, strict=True):
         steps = judgement.steps
         covered = [token for start, end in steps.spans for token in range(start, end)]
         if covered != list(range(len(steps.rollout.completion_ids))) or "".join(steps.texts) != steps.rollout.text:
@@ -72,14 +73,14 @@ def check_accounted(result: RecordedResult, rows: list[dict[str, Any]]) -> None:
             raise SystemExit(f"{row['id']}: the text was lost")
 
 
-def agreement(result: RecordedResult, rows: list[dict[str, Any]]) -> tuple[float | None, dict[str, int]]:
+def agreement(judgements: Sequence[Judgement], rows: list[dict[str, Any]]) -> tuple[float | None, dict[str, int]]:
     """Share of recorded grades that the checker gives too, and the confusion table.
 
     Left out are grades that were derived by comparing answers, and those of unfinished texts, which rest on the last
     number somewhere in them (`benchmarks/checker.py` lists every disagreement).
     """
     table: Counter[str] = Counter()
-    for row, judgement in zip(rows, result.judgements, strict=True):
+    for row, judgement in zip(rows, judgements, strict=True):
         derived = str(row.get("correct_source", "")).startswith("derived")
         finished = judgement.steps.rollout.finish == "stop"
         if row.get("correct") is not None and finished and not derived:
@@ -97,9 +98,10 @@ def measure(path: Path, tokenizer: Path, group_by: Any) -> dict[str, Any]:
         wall, cpu = time.perf_counter(), time.process_time()
         result = run_recorded(path, settings)
         seconds = {"wall_s": round(time.perf_counter() - wall, 1), "cpu_s": round(time.process_time() - cpu, 1)}
-    check_accounted(result, rows)
+        judgements = result.judgements
     told = result.summary
-    share, table = agreement(result, rows)
+    check_accounted(told, judgements, rows)
+    share, table = agreement(judgements, rows)
     credited = [] if result.credited is None else result.credited.credits
     return {
         **{name: told[name] for name in ("responses", "judged", "unknown", "steps", "thoughts", "groups", "tokens")},

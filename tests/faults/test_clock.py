@@ -18,7 +18,11 @@ from stepcredit.testing import Fault, ScriptedServer
 PACKAGE = FAULTS.parents[1] / "stepcredit"
 WALL_CLOCK = {
     "time.time": {"engines/server/transport.py"},  # the time of an attempt, for people
-    "datetime.now": {"engines/server/transport.py"},  # Retry-After may name a date; capped
+    "datetime.now": {
+        "engines/server/transport.py",  # Retry-After may name a date; capped
+        "engines/chat_template.py",  # a model's template may ask for today's date
+    },
+    "strftime": {"engines/chat_template.py"},
 }
 SUMMER, WINTER = "CET-1CEST,M3.5.0,M10.5.0/3", "UTC+12"
 

@@ -19,6 +19,7 @@ from stepcredit.testing import (
     ScriptedTasks,
     ScriptedTokenizer,
     ScriptedTrainedJudge,
+    ScriptedWriter,
     TabularPolicy,
 )
 
@@ -40,6 +41,7 @@ def test_every_protocol_has_a_double():
     sampler: protocols.Sampler = ScriptedSampler(policy)
     scorer: protocols.Scorer = ScriptedScorer(policy)
     chat: protocols.ChatModel = ScriptedChat([])
+    writer: protocols.Writer = ScriptedWriter(TOKENIZER, [])
     learner: protocols.Learner = ScriptedLearner(policy)
     splitter: protocols.Splitter = ScriptedSplitter()
     checker: protocols.Checker = ScriptedChecker()
@@ -47,7 +49,20 @@ def test_every_protocol_has_a_double():
     group_judge: protocols.GroupJudge = ScriptedGroupJudge()
     trained: protocols.TrainedJudge = ScriptedTrainedJudge()
     tasks: protocols.TaskSet = ScriptedTasks({"a": "b"})
-    doubles += [tokenizer, sampler, scorer, chat, learner, splitter, checker, judge, group_judge, trained, tasks]
+    doubles += [
+        tokenizer,
+        sampler,
+        scorer,
+        chat,
+        writer,
+        learner,
+        splitter,
+        checker,
+        judge,
+        group_judge,
+        trained,
+        tasks,
+    ]
     named = {n for n, v in vars(protocols).items() if getattr(v, "_is_protocol", False) and n != "Protocol"}
     assert len(doubles) == len(named)
 
