@@ -1,17 +1,12 @@
 """Lines of step-labelled files: one JSON object a line, plain, `.gz` or `.zst`; every error names file and line."""
 
-import gzip
-import io
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import orjson
-import zstandard
-
-from stepcredit.core.errors import MachineError, UsageError
+from stepcredit.core.errors import UsageError
+from stepcredit.tasks.jsonl import read_objects
 
 
 @final
@@ -110,17 +105,7 @@ def lines(path: Path) -> Iterator[Line]:
         UsageError: if the file is not there, empty, cannot be unpacked, or a line is no JSON object.
         MachineError: if it may not be read.
     """
-    number = 0
-    for number, raw in enumerate(_unpacked(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not raw.strip():
-            continue
-        place = f"{path}:{number}"
-        try:
-            row = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise UsageError(f"not JSON ({error}); wanted: one JSON object a line", item=place) from None
-        if not isinstance(row, dict):
-            raise UsageError(f"a {type(row).__name__}, wanted one JSON object a line", item=place)
+    for place, row in read_objects(path):
         yield Line(place, row)
 
 
@@ -151,28 +136,6 @@ def unique(places: Sequence[tuple[str, str]]) -> None:
         if name in seen:
             raise UsageError(f"id `{name}` stands in {seen[name]} too; ids must differ", item=place)
         seen[name] = place
-
-
-def _unpacked(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError("no such file", item=str(path)) from None
-    except IsADirectoryError:
-        raise UsageError("this is a folder; name a JSONL file in it", item=str(path)) from None
-    except OSError as error:
-        raise MachineError(f"cannot be read: {error.strerror or error}", item=str(path)) from error
-    try:
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        elif path.suffix in (".zst", ".zstd"):
-            stream: Any = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True)
-            data = stream.read()
-    except (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise UsageError(f"cannot be unpacked ({error}); the name must tell the format", item=str(path)) from None
-    if not data.strip():
-        raise UsageError("the file is empty; it needs one JSON object a line", item=str(path))
-    return data
 
 
 def _kind(value: Any) -> str:

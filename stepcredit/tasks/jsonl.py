@@ -188,6 +188,17 @@ def _response(row: Mapping[str, Any], name: str, seen: dict[str, str], *, place:
     return RecordedResponse(identifier, problem, response, "" if model is None else str(model), steps, finish, number)
 
 
+def read_objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(`file:line`, object) of every line that is not blank, read as they are asked for.
+
+    Raises:
+        UsageError: if the file is not there, empty, cannot be unpacked, or a line is no JSON object.
+        MachineError: if it may not be read.
+    """
+    for place, _, offset, line in _lines(path):
+        yield place, _object(line, place, offset)
+
+
 def _lines(path: Path) -> Iterator[tuple[str, int, int, bytes]]:
     """(`file:line`, line, its offset in bytes, its bytes) of every line that is not blank."""
     empty, offset = True, 0
