@@ -304,6 +304,7 @@ def _round_settings(job: ArmJob, task: WorldTask) -> RoundSettings:
         group_size=part.group_size,
         rollouts_per_update=part.rollouts_per_update,
         passes=part.passes,
+        old_logprobs=part.old_logprobs,
         measure_every=part.measure_every,
         process_weight=job.arm.weights(),
         seed=job.seed,

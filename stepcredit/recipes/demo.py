@@ -19,7 +19,7 @@ from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
 from stepcredit.recipes.draining import draining
 from stepcredit.recipes.judge_figures import (
     judge_table,
-    measure_arms,
+    measure_in_training,
     reading_summary,
     reading_tables,
 )
@@ -126,7 +126,9 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
         checkpoint = settings.out / "checkpoints" / "policy"
         with Crew(settings.workers or os.cpu_count() or 1, screen, drain) as crew:
             pretrained, teaching, results = _walk(recipe, checkpoint, settings, crew=crew, screen=screen, arms=arms)
-        judges = measure_arms(recipe, _judged_ledgers(recipe, settings, arms), _ends(recipe))
+            measured = {name: crew.submit(measure_in_training, recipe, ledgers, _ends(recipe))
+                        for name, ledgers in _judged_ledgers(recipe, settings, arms).items()}  # fmt: skip
+            judges = {name: crew.result(figures) for name, figures in measured.items()}
         figures = [method_figures(recipe, name, results=results[name], teaching=teaching) for name in arms]
         base = results[arms[0]][0].rows[0].accuracy or 0.0
         told = summary(

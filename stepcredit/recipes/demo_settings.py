@@ -12,6 +12,7 @@ from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.tasks import chain_world, reflection_world
 from stepcredit.training.monitoring import MonitorSettings, RoundLength
 from stepcredit.training.monitors import Action
+from stepcredit.training.parts import OldLogprobs
 from stepcredit.training.schedule import Kind, ProcessWeight
 
 JudgeName = Literal["none", "markers", "generative", "taught", "oracle"]
@@ -78,6 +79,7 @@ class RoundsPart(Section):
     group_size: int = Field(ge=2, default=8)
     rollouts_per_update: int = Field(ge=1, default=128)
     passes: int = Field(ge=1, default=1)
+    old_logprobs: OldLogprobs = "learner"
     measure_every: int = Field(ge=1, default=1)
 
 

@@ -72,28 +72,23 @@ def measure_judges(
     return found
 
 
-def measure_arms(
-    recipe: DemoRecipe, ledgers: Mapping[str, Sequence[Path]], rounds: Sequence[int]
-) -> dict[str, dict[str, Figures]]:
-    """What judges said of all finished rollouts while an arm trained with them; nobody is asked again but markers.
+def measure_in_training(recipe: DemoRecipe, ledgers: Sequence[Path], rounds: Sequence[int]) -> dict[str, Figures]:
+    """What a judge said of all finished rollouts while arms trained with it; nobody is asked again but markers.
 
     Args:
         recipe: its world.
-        ledgers: judge -> ledgers of the runs that trained with it.
+        ledgers: of the runs that trained with the judge.
         rounds: indices of the rounds.
 
     Returns:
-        As `measure_judges`.
+        As `measure_judges`, of one judge.
     """
     task, markers = WorldTask(recipe.world), IntrinsicJudge(world_markers())
-    found: dict[str, dict[str, Figures]] = {}
-    for name, paths in ledgers.items():
-        counts: dict[int, list[_Counts]] = {index: [] for index in rounds}
-        for path in paths:
-            for index, mine in asyncio.run(_recorded(task, path, rounds)).items():
-                counts[index] += _counted(mine, asyncio.run(_said(markers, [one.steps for one in mine])))
-        found[name] = _by_round(counts)
-    return found
+    counts: dict[int, list[_Counts]] = {index: [] for index in rounds}
+    for path in ledgers:
+        for index, mine in asyncio.run(_recorded(task, path, rounds)).items():
+            counts[index] += _counted(mine, asyncio.run(_said(markers, [one.steps for one in mine])))
+    return _by_round(counts)
 
 
 async def recorded_outcomes(task: WorldTask, path: Path, rounds: Sequence[int]) -> dict[int, list[Outcome]]:

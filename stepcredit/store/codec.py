@@ -8,6 +8,7 @@ import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -141,7 +142,7 @@ class _Encoder:
 
     def _fields(self, record: Any) -> dict[str, Any]:
         found: dict[str, Any] = {"$": type(record).__name__}
-        for field in fields(record):
+        for field in _fields_of(type(record)):
             value = getattr(record, field.name)
             if not _is_default(field, value):
                 found[field.name] = self._value(value)
@@ -245,6 +246,12 @@ def decode_array(body: Mapping[str, Any]) -> NDArray[Any]:
     except zstandard.ZstdError as error:
         raise StoreError(f"an array is damaged: {error}") from error
     return np.frombuffer(data, np.dtype(body["dtype"])).reshape(body["shape"])
+
+
+@cache
+def _fields_of(kind: type) -> tuple[Field[Any], ...]:
+    """`dataclasses.fields`, which looks them up anew for every record."""
+    return fields(kind)
 
 
 def _text(text: str) -> Any:

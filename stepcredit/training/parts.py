@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, final
+from typing import Literal, Protocol, final
 
 import numpy as np
 from jaxtyping import Float32
@@ -109,6 +109,10 @@ class Parts:
     evidence: Evidence = field(default_factory=Evidence)
 
 
+OldLogprobs = Literal["learner", "sampler"]
+"""Who says how probable a sampled token was under the policy that sampled it."""
+
+
 @final
 @dataclass(frozen=True)
 class RoundSettings:
@@ -122,12 +126,15 @@ class RoundSettings:
         rollouts_per_update: nominal rollouts of one optimiser step; a round's kept rollouts are divided evenly into
             `round(kept / rollouts_per_update)` updates, so that all updates of a round have equal size within one.
         passes: passes over a round's kept rollouts.
+        old_logprobs: whose logprobs the ratio is taken to: `learner` recomputes them before the round's first update;
+            `sampler` takes those that came with the rollouts, and recomputes one update's share for the gap.
         process_weight: the schedule of the process stream (F1).
         measure_every: rounds between measurements.
         seed: of the whole run.
         monitors: bounds and actions of the monitors (`training.monitors`).
 
-    Source: tp_grpo.md 1.8. Differs: update size is evened out instead of dropping a remainder.
+    Source: tp_grpo.md 1.8; whose old logprobs is not found there. Differs: update size is evened out instead of
+    dropping a remainder.
     """
 
     sampling: Sampling
@@ -136,6 +143,7 @@ class RoundSettings:
     group_size: int = 8
     rollouts_per_update: int = 128
     passes: int = 1
+    old_logprobs: OldLogprobs = "learner"
     process_weight: ProcessWeight = field(default_factory=ProcessWeight)
     measure_every: int = 1
     seed: int = 0

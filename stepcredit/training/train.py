@@ -6,6 +6,7 @@ from typing import Literal, final
 
 import numpy as np
 
+from stepcredit.core.errors import UsageError
 from stepcredit.core.pack import Pack, pack_of
 from stepcredit.core.protocols import Learner
 from stepcredit.core.records import Credit, Update
@@ -35,7 +36,7 @@ class Trained:
         sampler_gap: mean absolute difference in nats between the trainer's logprobs and the sampler's, per token;
             `None` if the sampler reported none.
         going: `on` if all updates were taken, else why the round ended before.
-        broken: trained tokens whose recomputed logprob is NaN; no update is taken then.
+        broken: recomputed logprobs that are NaN; no update is taken then.
         impossible: trained tokens to which trainer or sampler gives next to no probability.
         kl_ratio: mean size of the KL term over that of the advantages at the start of the round; `None` without both.
     """
@@ -61,8 +62,9 @@ def train_round(
 ) -> Trained:
     """Train on one round's kept rollouts.
 
-    Old logprobs are recomputed by the learner before its first update; the gap to the sampler's is reported, because it
-    would otherwise be counted as drift.
+    Old logprobs are recomputed by the learner before its first update, or taken from the sampler, as the settings say.
+    The gap between the two is reported either way, because it would otherwise be counted as drift; where the sampler's
+    are taken it is measured on the share of one update.
 
     Args:
         learner: what is trained.
@@ -74,16 +76,16 @@ def train_round(
             that batch is kept as a shard.
         reference: of the KL term.
 
+    Raises:
+        UsageError: if the sampler's logprobs are to be taken and it reported none.
+
     Source: tp_grpo.md 1.8 stage 3. Differs: none.
     """
     kept = [credit for credit in credited if credit.kept]
     if not kept:
         return Trained((), 0, None)
     pack = pack_of(kept)
-    recomputed = learner.logprobs(pack)
-    broken, impossible = _faults(pack, recomputed)
-    trained = Trained((), len(kept), _gap(pack, recomputed), broken=broken, impossible=impossible)
-    pack = pack.with_old_logprobs(recomputed)
+    pack, trained = _old_logprobs(learner, settings, pack)
     if reference is not None:
         pack = replace(pack, ref_logprobs=reference.logprobs(pack))
         trained = replace(trained, kl_ratio=kl_ratio(pack, reference.weight))
@@ -105,6 +107,19 @@ def train_round(
         if going != "on":
             return replace(trained, updates=tuple(updates), going=going)
     return replace(trained, updates=tuple(updates))
+
+
+def _old_logprobs(learner: Learner, settings: RoundSettings, pack: Pack) -> tuple[Pack, Trained]:
+    """The pack with the old logprobs that the ratio is taken to, and what their comparison showed."""
+    kept = len(pack.starts) - 1
+    sampled = settings.old_logprobs == "sampler"
+    if sampled and np.isnan(pack.old_logprobs[pack.trained]).any():
+        raise UsageError('old_logprobs = "sampler", but the sampler reported none; set "learner" to recompute them')
+    seen = pack.slice(0, min(kept, settings.rollouts_per_update)) if sampled else pack
+    recomputed = learner.logprobs(seen)
+    broken, impossible = _faults(seen, recomputed)
+    trained = Trained((), kept, _gap(seen, recomputed), broken=broken, impossible=impossible)
+    return pack if sampled else pack.with_old_logprobs(recomputed), trained
 
 
 def _batches(settings: RoundSettings, round_index: int, *, size: int) -> list[np.ndarray]:

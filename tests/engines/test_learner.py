@@ -24,8 +24,8 @@ class Bigram(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.zeros(size, size))
 
-    def hidden(self, ids: Tensor, positions: Tensor, starts: Tensor) -> Tensor:
-        return self.table[ids]
+    def hidden(self, ids: Tensor, positions: Tensor, starts: Tensor, rows: Tensor) -> Tensor:
+        return self.table[ids[rows]]
 
     def head(self, hidden: Tensor) -> Tensor:
         return hidden

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from stepcredit.core.errors import EngineError
+from stepcredit.core.errors import EngineError, UsageError
+from stepcredit.core.pack import Pack
 from stepcredit.core.protocols import Completion, Sampling
 from stepcredit.core.records import Credit, Group, Judgement, Steps, Verdict
 from stepcredit.credit.batch import assign
@@ -90,6 +93,59 @@ def test_the_policy_learns_and_every_rollout_is_accounted_for(tmp_path: Path) ->
     rights = [row.right for row in rows[1:] if row.right is not None]
     assert sum(rights[-3:]) / 3 > sum(rights[:3]) / 3 + 0.15
     assert rows[1].sampler_gap == pytest.approx(0.0, abs=1e-6)
+
+
+@dataclass
+class CountingLearner:
+    """The scripted learner, and how many sequences it was asked the logprobs of; those may be off by a constant."""
+
+    inner: ScriptedLearner
+    off: float = 0.0
+    asked: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def logprobs(self, pack: Pack) -> np.ndarray:
+        self.asked += len(pack.starts) - 1
+        return self.inner.logprobs(pack) + np.float32(self.off)
+
+
+def counting(*, off: float = 0.0) -> tuple[World, CountingLearner]:
+    world = make_world()
+    learner = CountingLearner(ScriptedLearner(world.policy, learning_rate=2.0), off)
+    world.parts = replace(world.parts, learner=learner)
+    return world, learner
+
+
+def test_the_samplers_logprobs_serve_as_old_ones_where_that_is_asked_for(tmp_path: Path) -> None:
+    own, sampled = counting(), counting()
+    rows = walk(own[0], tmp_path / "own")
+    same = walk(sampled[0], tmp_path / "sampled", replace(SETTINGS, old_logprobs="sampler"))
+    assert [row.accuracy for row in same] == [row.accuracy for row in rows]
+    assert [row.kl for row in same[1:]] == pytest.approx([row.kl for row in rows[1:]], abs=1e-6)
+    assert sampled[1].asked == 3 * SETTINGS.rollouts_per_update < own[1].asked
+
+
+def test_the_gap_to_the_sampler_is_seen_though_its_logprobs_are_taken(tmp_path: Path) -> None:
+    world, _ = counting(off=-0.25)
+    rows = walk(world, tmp_path, replace(SETTINGS, old_logprobs="sampler"))
+    assert rows[1].sampler_gap == pytest.approx(0.25, abs=1e-6)
+
+
+def test_a_sampler_without_logprobs_is_refused_where_they_are_to_be_taken(tmp_path: Path) -> None:
+    world = make_world()
+    inner = world.parts.sampler
+
+    class Silent:
+        fingerprint = inner.fingerprint
+
+        async def sample(self, prompt_ids, sampling, *, seed) -> Completion:
+            return replace(await inner.sample(prompt_ids, sampling, seed=seed), logprobs=None)
+
+    world.parts = replace(world.parts, sampler=Silent())
+    with pytest.raises(UsageError, match='set "learner"'):
+        walk(world, tmp_path, replace(SETTINGS, old_logprobs="sampler"))
 
 
 def test_a_run_cut_anywhere_goes_on_to_the_same_weights(tmp_path: Path) -> None:

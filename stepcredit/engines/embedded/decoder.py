@@ -89,9 +89,8 @@ class CachedDecoder:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         positions = np.concatenate([np.arange(length) for length in lengths])
         sink: list[Tensor] = []
-        hidden = self.model.hidden(
-            self._tensor(np.concatenate(prompts)), self._tensor(positions), torch.from_numpy(starts), sink=sink
-        )
+        ids, ends = self._tensor(np.concatenate(prompts)), self._tensor(starts[1:] - 1)
+        hidden = self.model.hidden(ids, self._tensor(positions), torch.from_numpy(starts), ends, sink=sink)
         copies = [(u, slot) for u, wanted in enumerate(slots) for slot in wanted]
         source = self._tensor(np.concatenate([np.arange(starts[u], starts[u + 1]) for u, _ in copies]))
         slot = self._tensor(np.repeat([slot for _, slot in copies], [lengths[u] for u, _ in copies]))
@@ -100,7 +99,7 @@ class CachedDecoder:
         for layer, both in enumerate(sink):
             self._cache[layer, 0, slot, :, place] = both[source, :kv_heads]
             self._cache[layer, 1, slot, :, place] = both[source, kv_heads:]
-        return self.model.head(hidden[self._tensor(starts[1:] - 1)])
+        return self.model.head(hidden)
 
     def extend(
         self, rows: slice, ids: Int32[np.ndarray, " n"], positions: Int64[np.ndarray, " n"], *, width: int

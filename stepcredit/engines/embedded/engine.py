@@ -297,9 +297,10 @@ class EmbeddedSampler:
         positions = np.concatenate([np.arange(length) for length in lengths])
         device = self._model.lm_head.weight.device
         ids = torch.from_numpy(np.concatenate([job.ids for job in jobs]).astype(np.int64)).to(device)
-        hidden = self._model.hidden(ids, torch.from_numpy(positions).to(device), torch.from_numpy(starts))
         targets = torch.from_numpy(rows).to(device)
-        logprobs = self._model.head(hidden[targets - 1]).float().log_softmax(dim=-1)
+        places = torch.from_numpy(positions).to(device)
+        hidden = self._model.hidden(ids, places, torch.from_numpy(starts), targets - 1)
+        logprobs = self._model.head(hidden).float().log_softmax(dim=-1)
         found = logprobs.gather(1, ids[targets, None]).squeeze(1).cpu().numpy()
         ends = np.cumsum([length - job.first for job, length in zip(jobs, lengths, strict=True)])
         for job, part in zip(jobs, np.split(found, ends[:-1]), strict=True):

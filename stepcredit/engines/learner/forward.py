@@ -23,9 +23,16 @@ class PackedModel(Protocol):
     """
 
     def hidden(
-        self, ids: Int[Tensor, " X"], positions: Int[Tensor, " X"], starts: Int[Tensor, " N+1"]
-    ) -> Float[Tensor, "X d"]:
-        """[X, d] last hidden states; row x predicts the token after x. `starts` is on the CPU."""
+        self,
+        ids: Int[Tensor, " X"],
+        positions: Int[Tensor, " X"],
+        starts: Int[Tensor, " N+1"],
+        rows: Int[Tensor, " y"],
+    ) -> Float[Tensor, "y d"]:
+        """[y, d] last hidden states of `rows`, each named once; row x predicts the token after x.
+
+        `starts` is on the CPU. The rows are named so that the last layer may leave out the others.
+        """
         ...
 
     def head(self, hidden: Float[Tensor, "Y d"]) -> Float[Tensor, "Y V"]:
@@ -74,7 +81,7 @@ def trained_logprobs(
         [y] log probabilities in nats, with gradient where enabled, and [y] entropies without.
     """
     with _autocast(precision, micro.ids.device):
-        states = model.hidden(micro.ids, micro.positions, micro.starts)[micro.rows]
+        states = model.hidden(micro.ids, micro.positions, micro.starts, micro.rows)
         targets = micro.ids[micro.targets]
         if head_rows is None or len(states) <= head_rows:
             return token_logprobs(model.head(states), targets)

@@ -67,9 +67,13 @@ class HuggingFacePacked:
         _check(self)
 
     def hidden(
-        self, ids: Int[Tensor, " X"], positions: Int[Tensor, " X"], starts: Int[Tensor, " N+1"]
-    ) -> Float[Tensor, "X d"]:
-        """[X, d] last hidden states, after the final norm; row x predicts the token after x."""
+        self,
+        ids: Int[Tensor, " X"],
+        positions: Int[Tensor, " X"],
+        starts: Int[Tensor, " N+1"],
+        rows: Int[Tensor, " y"],
+    ) -> Float[Tensor, "y d"]:
+        """[y, d] last hidden states of `rows`, after the final norm; row x predicts the token after x."""
         cuts = tuple(starts.tolist())
         longest = max(b - a for a, b in pairwise(cuts))
         sequences = _Sequences(cuts, starts.to(ids.device, torch.int32), longest)
@@ -81,7 +85,7 @@ class HuggingFacePacked:
         finally:
             _packed_call.reset(token)
         states: Tensor = output.last_hidden_state
-        return states[0]
+        return states[0, rows]
 
     def head(self, hidden: Float[Tensor, "Y d"]) -> Float[Tensor, "Y V"]:
         """[Y, V] logits of the next token."""
@@ -185,7 +189,7 @@ def _check(model: HuggingFacePacked) -> None:
     was_training = module.training
     module.eval()
     with torch.no_grad():
-        packed = model.head(model.hidden(ids, positions, torch.tensor([0, 5, 8])))
+        packed = model.head(model.hidden(ids, positions, torch.tensor([0, 5, 8]), torch.arange(8, device=device)))
         alone = torch.cat([module(input_ids=part[None], use_cache=False).logits[0] for part in ids.split(lengths)])
     module.train(was_training)
     gap = float((packed - alone).abs().max() / alone.abs().max().clamp(min=1e-6))
