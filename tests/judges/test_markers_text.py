@@ -11,7 +11,7 @@ from judged_solutions import solution
 from stepcredit.core.records import Label, Outcome, Problem, Rollout, Steps
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers
-from stepcredit.judges.intrinsic.text_features import concludes_alike, features, overlap, rarity
+from stepcredit.judges.intrinsic.text_features import concludes_alike, conflicts, features, overlap, rarity
 from stepcredit.judges.intrinsic.text_markers import TextGrammar
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -106,6 +106,12 @@ async def test_a_bare_final_number_is_matched_with_the_steps_that_hold_it():
 def test_an_error_inside_the_reflections_own_step_is_not_traced_to_another():
     steps = ("We need 645 + 864.", "I get 12 + 30 = 43. Wait, no, 12 + 30 = 42.")
     assert TextGrammar().trace("", steps).source is None
+
+
+def test_a_source_does_not_depend_on_the_order_of_a_set():
+    """`7 * 8` came to 54 and to 56: either result is known, whichever a set names last."""
+    text = "7 * 8 = 54 or 7 * 8 = 56"
+    assert [conflicts(features(text), features(f"7 * 8 = {said}")) for said in (54, 56, 58)] == [0, 0, 1]
 
 
 def test_a_bare_admission_speaks_of_the_step_before_it():

@@ -99,6 +99,12 @@ def rarity(texts: Sequence[Features]) -> dict[str, float]:
     return {item: kinds[item] * math.log((len(texts) + 1) / count) for item, count in held.items()}
 
 
+def conflicts(earlier: Features, later: Features) -> int:
+    """Equations of the later text whose left side the earlier one has too, but never with that result."""
+    sides = {side for side, _ in earlier.equations}
+    return sum(side in sides and (side, result) not in earlier.equations for side, result in later.equations)
+
+
 def overlap(items: Iterable[str], other: Features, weights: Mapping[str, float]) -> float:
     """Sum of the weights of the items that the other text holds too."""
     return sum(weights.get(item, 0.0) for item in items if item in other.weights)

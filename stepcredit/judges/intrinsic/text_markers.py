@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Literal, final
 
 from stepcredit.judges.intrinsic.replies import Reflection, Trace
-from stepcredit.judges.intrinsic.text_features import Features, concludes_alike, features, overlap, rarity
+from stepcredit.judges.intrinsic.text_features import Features, concludes_alike, conflicts, features, overlap, rarity
 
 WINDOW = 24
 """Steps that tracing looks back over."""
@@ -97,7 +97,7 @@ class TextGrammar:
     (True, True)
     """
 
-    fingerprint = "text-1"
+    fingerprint = "text-2"
 
     def reflections(self, steps: Sequence[str]) -> tuple[Reflection, ...]:
         """Admissions and unanswered halts are errors; halts and re-checks that end in a confirmation confirm."""
@@ -129,9 +129,9 @@ class TextGrammar:
         shown = [features(text) for text in steps[first:-1]]
         weights = rarity([*shown, said])
         weights |= {item: _GIVEN * weights[item] for item in features(problem).weights if item in weights}
-        best, best_score = -1, overlap(said.weights, before, weights) + _CONFLICT * _conflicts(before, said)
+        best, best_score = -1, overlap(said.weights, before, weights) + _CONFLICT * conflicts(before, said)
         for distance, earlier in enumerate(reversed(shown)):
-            score = overlap(said.weights, earlier, weights) + _CONFLICT * _conflicts(earlier, said)
+            score = overlap(said.weights, earlier, weights) + _CONFLICT * conflicts(earlier, said)
             if score * _DECAY**distance > best_score:
                 best, best_score = len(steps) - 2 - distance, score * _DECAY**distance
         if best < 0 and notice and notice.kind == "error" and not before.weights and len(steps) > 1:
@@ -198,11 +198,6 @@ def _agrees(text: str) -> bool:
     """True if the first sentence that confirms, halts or admits an error confirms, and is one of the first two."""
     said = [_said(match.group()) for match in islice(_SENTENCE.finditer(text), 2)]
     return next((word for word in said if word not in (None, "check")), None) in ("agree", "settled")
-
-
-def _conflicts(earlier: Features, later: Features) -> int:
-    results = dict(earlier.equations)
-    return sum(side in results and results[side] != result for side, result in later.equations)
 
 
 def _quote(text: str, said: Features, weights: dict[str, float]) -> str:
