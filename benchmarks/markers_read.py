@@ -2,7 +2,7 @@
 
     python benchmarks/markers_read.py draw [--data DIR]
     python benchmarks/markers_read.py show ID ... [--data DIR]
-    PYTHONHASHSEED=0 python benchmarks/markers_read.py measure [--data DIR]
+    python benchmarks/markers_read.py measure [--data DIR]
 
 `draw` chose the responses, once, and wrote annotations/drawn.jsonl: 40 right and 40 wrong ones of the long_cot files,
 by a seeded hash of file and id, in turn over the files and, inside a file, over its models; a problem comes a second
@@ -11,8 +11,7 @@ characters with an answer block, whose recorded grade is that of our checker. St
 (`recorded.toml`) with bytes for tokens. `show` prints a response with its step numbers, to annotate it.
 `measure` asks the reader `text_markers` what the judge asks it and compares, in think steps only; intervals are
 bootstraps over responses. How the responses were read is in annotations/README.md. Writes results/markers_read.json
-and markers_read.md. It wants PYTHONHASHSEED=0: where an earlier step gives one left side two results, the markers leave
-it to the order of a set which of them counts.
+and markers_read.md.
 """
 
 import argparse
