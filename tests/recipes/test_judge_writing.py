@@ -93,9 +93,7 @@ def test_run_takes_the_scores_on_to_credit(tmp_path: Path, model: Path) -> None:
         result = run_recorded(file, settings)
     assert result.credited is not None
     assert result.summary["credit"]["kept"] == 2
-    with pytest.raises(
-        UsageError, match="credit rule tp_grpo reads labels, and judge genprm gives scores; take --credit"
-    ):
+    with pytest.raises(UsageError, match="credit rule tp_grpo reads labels, and judge genprm gives scores; take"):
         RecordedSettings(tmp_path / "r", "genprm", tokenizer=model, server="http://x", judge_tokenizer="y")
 
 
