@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, cast, final, get_args
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Judge
@@ -67,12 +67,23 @@ class JudgedSolution:
     failed: str = ""
 
 
+@final
+@dataclass(frozen=True)
+class _Where:
+    """Where a judge's model is, and its tokenizer."""
+
+    server: str | None
+    model: str | None
+    tokenizer: str | None
+
+
 def judge(
     solutions: Solutions,
     *,
     judge: FileJudge | Judge = "markers",
     server: str | None = None,
     model: str | None = None,
+    tokenizer: str | Path | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[JudgedSolution, ...]:
     r"""Give a verdict on every step of solutions; nothing is written to disk.
@@ -83,9 +94,11 @@ def judge(
     Args:
         solutions: mappings with `problem`, `answer` (or `gold`; `None`: none known) and `completion` (or `response`, or
             `steps`), or a path to a JSONL file of such.
-        judge: `markers` needs no model, `critic` asks the chat server; or any `core.protocols.Judge`.
-        server: address of an OpenAI-style server, for `critic`.
+        judge: `markers` needs no model, `critic` asks the chat server, `thinkprm` and `genprm` such a checkpoint behind
+            vLLM; or any `core.protocols.Judge`.
+        server: address of an OpenAI-style server.
         model: name of the model there; `None` takes the only one.
+        tokenizer: folder or hub id of the model there, for `thinkprm` and `genprm`.
         overrides: `section.key=value` of `recorded.toml`, such as `checker.mode=string`.
 
     Returns:
@@ -104,12 +117,15 @@ def judge(
     """
     recipe = load_recorded(_texts(overrides))
     source, recorded = _read(solutions)
+    named = None if tokenizer is None else str(tokenizer)
     if isinstance(judge, str):
-        check_judge(judge, server)
+        check_judge(judge, server, None, named)
     elif not all(hasattr(judge, name) for name in _OF_A_JUDGE):
-        wanted = f"`markers`, `critic`, or an object with {', '.join(_OF_A_JUDGE)} (core.protocols.Judge)"
+        names = ", ".join(f"`{name}`" for name in get_args(FileJudge))
+        wanted = f"{names}, or an object with {', '.join(_OF_A_JUDGE)} (core.protocols.Judge)"
         raise UsageError(f"judge must be {wanted}, got {_kind(judge)}")
-    walked = wait_for(lambda: _walk(recorded, source, judge=judge, recipe=recipe, server=server, model=model))
+    where = _Where(server, model, named)
+    walked = wait_for(lambda: _walk(recorded, source, judge=judge, recipe=recipe, where=where))
     return tuple(_shown(item) for item in walked)
 
 
@@ -150,12 +166,12 @@ async def _walk(
     *,
     judge: FileJudge | Judge,
     recipe: RecordedRecipe,
-    server: str | None,
-    model: str | None,
+    where: "_Where",
 ) -> tuple[Walked, ...]:
     if isinstance(judge, str):
-        async with opened_judge(judge, recipe, server=server, model=model) as (opened, _):
-            return await _walk(recorded, source, judge=opened, recipe=recipe, server=server, model=model)
+        server, model, tokenizer = where.server, where.model, where.tokenizer
+        async with opened_judge(judge, recipe, server=server, model=model, tokenizer=tokenizer) as (opened, _):
+            return await _walk(recorded, source, judge=opened, recipe=recipe, where=where)
     checker, pool = checker_of(recipe.checker)
     try:
         maker = RolloutMaker(ByteTokenizer(), source)

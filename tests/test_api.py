@@ -95,7 +95,7 @@ def test_errors_name_the_place(solutions: object, line: str) -> None:
     [
         ({"solutions": ["a"]}, r"solutions:1: a solution must be a mapping with .*, got str 'a'"),
         ({"solutions": None}, "solutions must be a path, a mapping or several of these, got NoneType"),
-        ({"judge": object()}, "judge must be `markers`, `critic`, or an object with fingerprint, scale, judge"),
+        ({"judge": object()}, "judge must be `markers`, `critic`, .*or an object with fingerprint, scale, judge"),
         ({"overrides": "checker.mode=string"}, r"overrides must be a list of texts, such as .*got str 'checker\.mode"),
     ],
 )

@@ -15,7 +15,16 @@ SetOption = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
 ]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings; see `stepcredit recipes`.")]
-ServerOption = Annotated[str | None, typer.Option(help="Address of an OpenAI-style chat server, for critic.")]
+ServerOption = Annotated[
+    str | None,
+    typer.Option(help="Address of an OpenAI-style chat server for critic, of vLLM for thinkprm and genprm."),
+]
+JudgeTokenizerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer", "--judge-tokenizer", help="Folder or hub id of the judge's model, for thinkprm and genprm."
+    ),
+]
 ModelOption = Annotated[str | None, typer.Option(help="Name of the model on that server, if it has several.")]
 MaxCallsOption = Annotated[
     int | None,

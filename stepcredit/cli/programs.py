@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stepcredit.cli.options import (
+    JudgeTokenizerOption,
     MaxCallsOption,
     MaxCostOption,
     ModelOption,
@@ -32,6 +33,8 @@ class FileJudge(StrEnum):
 
     MARKERS = "markers"
     CRITIC = "critic"
+    THINKPRM = "thinkprm"
+    GENPRM = "genprm"
 
 
 class Stage(StrEnum):
@@ -109,10 +112,12 @@ def judge(
         Path, typer.Argument(metavar="FILE", help="JSONL or JSONL.gz: problem, answer or gold, completion or response.")
     ],
     judge: Annotated[
-        FileJudge, typer.Option(help="markers needs no model; critic asks a chat server.")
+        FileJudge,
+        typer.Option(help="markers needs no model; critic asks a chat server, thinkprm and genprm such a checkpoint."),
     ] = FileJudge.MARKERS,
     server: ServerOption = None,
     model: ModelOption = None,
+    tokenizer: JudgeTokenizerOption = None,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
@@ -141,6 +146,7 @@ def judge(
         max_calls=max_calls,
         max_cost=max_cost,
         skip_bad=skip_bad,
+        judge_tokenizer=tokenizer,
     )
     with told(run), watched() as progress:
         run_recorded(file, chosen, verb="judge", progress=progress)
@@ -157,6 +163,9 @@ def run(
     ] = GroupBy.PROBLEM_AND_MODEL,
     server: ServerOption = None,
     model: ModelOption = None,
+    judge_tokenizer: Annotated[
+        str | None, typer.Option(help="Folder or hub id of the judge's model, for thinkprm and genprm.")
+    ] = None,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
@@ -186,6 +195,7 @@ def run(
         max_calls=max_calls,
         max_cost=max_cost,
         skip_bad=skip_bad,
+        judge_tokenizer=judge_tokenizer,
     )
     with told(chosen.out), watched() as progress:
         run_recorded(file, chosen, progress=progress)

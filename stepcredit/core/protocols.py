@@ -1,16 +1,15 @@
 """Protocols: what every implementation of a part or an engine owes, above all on failure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, final, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from stepcredit.core.arrays import frozen
+from stepcredit.core.exchange import Completion, Message, NextTokens, Reply, Sampling, Writing, Written
 from stepcredit.core.pack import Pack
-from stepcredit.core.records import Finish, Group, Judgement, Outcome, Problem, Rollout, Steps, Update, Verdict
+from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout, Steps, Update, Verdict
 
 
 class Scale(StrEnum):
@@ -20,141 +19,6 @@ class Scale(StrEnum):
     SIGNED = "signed"
     LOG_RATIO = "log-ratio"
     BINARY = "binary"
-
-
-@final
-@dataclass(frozen=True)
-class Sampling:
-    """How a sampler draws tokens.
-
-    Args:
-        max_tokens: upper bound on completion tokens; reaching it means `finish == "length"`.
-        temperature: 0 takes the most probable token; logprobs are always those of temperature 1.
-        top_p: nucleus mass, 1.0 = all tokens.
-        stop_ids: token ids that end the completion; the stop token is part of it.
-    """
-
-    max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    stop_ids: tuple[int, ...] = ()
-
-
-@final
-@dataclass(frozen=True)
-class Completion:
-    """What a sampler wrote for one request.
-
-    Args:
-        ids: [T] token ids.
-        logprobs: [T] log probability of each id under the policy, in nats; `None` if the engine has none.
-        finish: why it ended.
-        policy: fingerprint of the weights that wrote it.
-    """
-
-    ids: Int32[np.ndarray, " T"]
-    logprobs: Float32[np.ndarray, " T"] | None
-    finish: Finish
-    policy: str
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", frozen(self.ids, np.int32))
-        if self.logprobs is not None:
-            object.__setattr__(self, "logprobs", frozen(self.logprobs, np.float32))
-
-
-@final
-@dataclass(frozen=True)
-class Writing:
-    """How a writer goes on with a prompt; every value is sent, so that no server's defaults apply.
-
-    Args:
-        max_tokens: upper bound on written tokens; reaching it means `finish == "length"`.
-        temperature: 0 takes the most probable token.
-        top_p: nucleus mass, 1.0 = all tokens.
-        top_k: tokens kept, -1 = all.
-        stop: strings that end the text; the end-of-sequence token ends it too.
-        keep_stop: True leaves the stop string at the end of the text.
-    """
-
-    max_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = -1
-    stop: tuple[str, ...] = ()
-    keep_stop: bool = False
-
-
-@final
-@dataclass(frozen=True)
-class Written:
-    """What a writer wrote.
-
-    Args:
-        text: special tokens left out; with or without the stop string, as asked.
-        finish: `stop`, or `length` if it was cut.
-        stop: the stop string that ended it, empty if the end-of-sequence token or the length did.
-        call: id of the call in the attempts table.
-        input_tokens: tokens read, `None` if the server did not say.
-        output_tokens: tokens written, `None` if the server did not say.
-    """
-
-    text: str
-    finish: Finish
-    stop: str = ""
-    call: str = ""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-@final
-@dataclass(frozen=True)
-class NextTokens:
-    """Raw log probabilities of a few candidates as the next token.
-
-    Args:
-        logprobs: [C] in nats; NaN for a candidate that the engine did not name.
-        bound: the smallest log probability that it named: that of a candidate with NaN is at most this.
-        call: id of the call in the attempts table.
-    """
-
-    logprobs: Float32[np.ndarray, " C"]
-    bound: float
-    call: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "logprobs", frozen(self.logprobs, np.float32))
-
-
-@final
-@dataclass(frozen=True)
-class Message:
-    """One chat message; role is `system`, `user` or `assistant`."""
-
-    role: str
-    content: str
-
-
-@final
-@dataclass(frozen=True)
-class Reply:
-    """A chat model's answer, with what it cost.
-
-    Args:
-        text: the answer; never a partial stream.
-        finish: `stop`, or `length` if it was cut.
-        call: id of the call in the attempts table.
-        model: the name that the server gave of itself.
-        input_tokens: tokens read, `None` if the server did not say.
-        output_tokens: tokens written, `None` if the server did not say.
-    """
-
-    text: str
-    finish: Finish
-    call: str
-    model: str
-    input_tokens: int | None = None
-    output_tokens: int | None = None
 
 
 class Tokenizer(Protocol):
@@ -168,6 +32,11 @@ class Tokenizer(Protocol):
     @property
     def eos_id(self) -> int | None:
         """Id that ends a completion, `None` if the tokenizer names none."""
+        ...
+
+    @property
+    def added_ids(self) -> frozenset[int]:
+        """Ids of tokens that are read by their text, whatever stands around it: roles, ends, tags."""
         ...
 
     def encode(self, text: str) -> Int32[np.ndarray, " T"]:
@@ -251,6 +120,33 @@ class Writer(Protocol):
 
     async def next_tokens(self, prompt_ids: Int32[np.ndarray, " P"], candidates: Int32[np.ndarray, " C"]) -> NextTokens:
         """Log probabilities of temperature 1 of the candidates after the prompt; raises as `write`."""
+        ...
+
+
+class ChatRenderer(Protocol):
+    """A model's own chat template: from messages to the text that its tokenizer reads."""
+
+    @property
+    def bos(self) -> str:
+        """Text of the begin-of-sequence token, empty if there is none."""
+        ...
+
+    @property
+    def eos(self) -> str:
+        """Text of the end-of-sequence token, empty if there is none."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the template and its tokens."""
+        ...
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        """Text of the messages, special tokens as text.
+
+        Raises:
+            UsageError: if the template refuses the messages.
+        """
         ...
 
 

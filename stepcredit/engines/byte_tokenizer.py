@@ -27,6 +27,7 @@ class ByteTokenizer:
 
     fingerprint = "bytes/1"
     eos_id: int | None = None
+    added_ids: frozenset[int] = frozenset()
 
     def encode(self, text: str) -> Int32[np.ndarray, " T"]:
         """[T] bytes of the text.

@@ -34,7 +34,7 @@ class _Generation(Extension):
 
 @final
 class ChatTemplate:
-    """A Jinja chat template as Hugging Face tokenizers carry it, rendered in a sandbox.
+    """A Jinja chat template as Hugging Face tokenizers carry it, rendered in a sandbox; implements `ChatRenderer`.
 
     Args:
         source: the template.

@@ -152,6 +152,11 @@ class FileTokenizer:
         return digest("tokenizer", self._json, self._eos)
 
     @cached_property
+    def added_ids(self) -> frozenset[int]:
+        """Ids of tokens that are read by their text, whatever stands around it: roles, ends, tags."""
+        return frozenset(self._tokenizer.get_added_tokens_decoder())
+
+    @cached_property
     def size(self) -> int:
         """V: one more than the largest id."""
         return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1

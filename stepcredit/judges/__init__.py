@@ -9,12 +9,16 @@ from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Judge, Sampler, Tokenizer
 from stepcredit.judges.cache import CachedJudge, MemoryCache, VerdictCache
 from stepcredit.judges.critic import CriticJudge, CriticSettings
+from stepcredit.judges.genprm.judge import GenPrmJudge
+from stepcredit.judges.genprm.settings import GenPrmSettings
 from stepcredit.judges.intrinsic.embedded import EmbeddedReader
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers, world_markers
 from stepcredit.judges.intrinsic.statistics import ParseStatistics
 from stepcredit.judges.oracle import OracleJudge
 from stepcredit.judges.taught import TaughtJudge
+from stepcredit.judges.thinkprm.chains import ThinkPRMSettings
+from stepcredit.judges.thinkprm.judge import ThinkPRMJudge
 from stepcredit.judges.wrappers import FlippedJudge, VotingJudge
 
 __all__ = [
@@ -24,6 +28,8 @@ __all__ = [
     "CriticSettings",
     "EmbeddedReader",
     "FlippedJudge",
+    "GenPrmJudge",
+    "GenPrmSettings",
     "IntrinsicJudge",
     "IntrinsicSettings",
     "JudgeEntry",
@@ -31,6 +37,8 @@ __all__ = [
     "OracleJudge",
     "ParseStatistics",
     "TaughtJudge",
+    "ThinkPRMJudge",
+    "ThinkPRMSettings",
     "VerdictCache",
     "VotingJudge",
     "judge_entry",
@@ -76,6 +84,16 @@ JUDGES: dict[str, JudgeEntry] = {
         TaughtJudge, ("sampler", "tokenizer"), "a small model taught with true step labels; embedded worlds"
     ),
     "critic": JudgeEntry(CriticJudge, ("chat model",), "any chat model names the first wrong step (ProcessBench)"),
+    "thinkprm": JudgeEntry(
+        ThinkPRMJudge,
+        ("writer", "tokenizer", "chat template"),
+        "a ThinkPRM checkpoint writes a critique and answers yes or no",
+    ),
+    "genprm": JudgeEntry(
+        GenPrmJudge,
+        ("writer", "tokenizer", "chat template"),
+        "a GenPRM checkpoint analyses step by step, with code if a runner is given",
+    ),
     "oracle": JudgeEntry(OracleJudge, ("truth", "name"), "true step labels from outside, for measuring"),
 }
 """Judges by name."""

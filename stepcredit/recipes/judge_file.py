@@ -14,6 +14,7 @@ def judge_file(
     judge: FileJudge = "markers",
     server: str | None = None,
     model: str | None = None,
+    tokenizer: str | None = None,
     overrides: tuple[str, ...] = (),
     progress: Progress | None = None,
 ) -> RecordedResult:
@@ -22,9 +23,11 @@ def judge_file(
     Args:
         file: as `run_recorded` takes it; a line that brings `steps` is cut as it says.
         out: run folder.
-        judge: `markers` needs no model; `critic` asks the chat server for the first wrong step.
+        judge: `markers` needs no model; `critic` asks the chat server for the first wrong step; `thinkprm` and
+            `genprm` go on with token ids of such a checkpoint.
         server: address of an OpenAI-style server.
         model: name of the model there; `None` takes the only one.
+        tokenizer: folder or hub id of the judge's model, for `thinkprm` and `genprm`.
         overrides: `section.key=value`, applied to `recorded.toml`.
         progress: who is told; nobody by default.
 
@@ -34,5 +37,7 @@ def judge_file(
         BudgetError: if a limit on calls or cost is reached.
         PartialError: if the judge itself failed on some solutions; the same call asks for these again.
     """
-    settings = RecordedSettings(out, judge, until="judge", server=server, model=model, overrides=overrides)
+    settings = RecordedSettings(
+        out, judge, until="judge", server=server, model=model, overrides=overrides, judge_tokenizer=tokenizer
+    )
     return run_recorded(file, settings, verb="judge", progress=progress)

@@ -8,9 +8,9 @@ import numpy as np
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError
-from stepcredit.core.protocols import Message, Sampling
+from stepcredit.core.protocols import Message, Sampling, Tokenizer, Writer
 from stepcredit.testing.faults import Asked
-from stepcredit.testing.scripted_tokenizer import ScriptedTokenizer
+from stepcredit.testing.scripted_writing import written_choice
 from stepcredit.testing.tabular import ScriptedSampler, TabularPolicy
 
 ReplyScript = Callable[[Sequence[Message]], str]
@@ -69,12 +69,14 @@ class Answers:
         policy: table of the token routes.
         tokenizer: for prompts that are text.
         manners: what is ignored, refused and named.
+        writer: answers the completions route in place of the table.
     """
 
     reply: ReplyScript
     policy: TabularPolicy | None
-    tokenizer: ScriptedTokenizer | None
+    tokenizer: Tokenizer | None
     manners: Manners
+    writer: Writer | None = None
 
     async def body(self, asked: Asked) -> dict[str, Any]:
         """Body of the answer.
@@ -118,6 +120,9 @@ class Answers:
         return self._whole("chat.completion", choices, read, len(words[:most]) * len(choices))
 
     async def _completions(self, body: dict[str, Any]) -> dict[str, Any]:
+        if self.writer is not None and self.tokenizer is not None:
+            self._fits(len(self._prompt(body["prompt"])), int(body.get("max_tokens", 16)))
+            return self._whole("text_completion", *await self._written(self.writer, self.tokenizer, body))
         prompt, policy = self._prompt(body["prompt"]), self._policy()
         most = int(body.get("max_tokens", 16))
         self._fits(len(prompt), most)
@@ -139,6 +144,16 @@ class Answers:
             choice: dict[str, Any] = {"index": index, "text": text, "finish_reason": finish}
             choices.append(choice | self._details(body, prompt, ids))
         return self._whole("text_completion", choices, len(prompt), written)
+
+    @staticmethod
+    async def _written(
+        writer: Writer, tokenizer: Tokenizer, body: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], int, int]:
+        try:
+            choice, read, written = await written_choice(writer, tokenizer, body)
+        except EngineError as error:
+            raise UnanswerableError(400, str(error)) from error
+        return [choice], read, written
 
     def _details(self, body: dict[str, Any], prompt: np.ndarray, ids: np.ndarray) -> dict[str, Any]:
         table = self._policy().logprobs()

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any, final
 
 from stepcredit.core.digests import digest
+from stepcredit.core.protocols import Tokenizer, Writer
 from stepcredit.testing.faults import Asked, Fault, Faults
 from stepcredit.testing.scripted_answers import POLITE, Answers, Manners, ReplyScript, UnanswerableError, echo
-from stepcredit.testing.scripted_tokenizer import ScriptedTokenizer
 from stepcredit.testing.tabular import TabularPolicy
 
 __all__ = ["Asked", "ScriptedServer"]
@@ -30,6 +30,7 @@ class ScriptedServer:
         reply: the text of a chat answer, from the messages.
         policy: the table that token routes sample from and score with; without one they answer 404.
         tokenizer: turns prompts that are text into ids, and answers `/tokenize`.
+        writer: answers the completions route in place of the policy, with the tokenizer, from a script.
         faults: see `Faults`.
         manners: how it behaves towards requests that are not faulted.
 
@@ -46,11 +47,12 @@ class ScriptedServer:
         *,
         reply: ReplyScript = echo,
         policy: TabularPolicy | None = None,
-        tokenizer: ScriptedTokenizer | None = None,
+        tokenizer: Tokenizer | None = None,
+        writer: Writer | None = None,
         faults: Faults = (),
         manners: Manners = POLITE,
     ) -> None:
-        self._answers = Answers(reply, policy, tokenizer, manners)
+        self._answers = Answers(reply, policy, tokenizer, manners, writer)
         self._faults = faults
         self.asked: list[Asked] = []
         self.counts: Counter[str] = Counter()

@@ -42,6 +42,11 @@ class ScriptedTokenizer:
         return self._ids[self._eos]
 
     @property
+    def added_ids(self) -> frozenset[int]:
+        """None: every word is read the same way."""
+        return frozenset()
+
+    @property
     def size(self) -> int:
         """V, number of words."""
         return len(self._words)

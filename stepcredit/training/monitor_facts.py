@@ -232,6 +232,8 @@ def judge_loops(judgements: Sequence[Judgement], rejected: Sequence[str]) -> flo
 def loops(text: str) -> bool:
     """True if the text is over-long, or ends in `LOOPS` repetitions of a piece that make up 60 characters or more.
 
+    For the short replies of a judge in training, ended or not; `judges.loops.is_looping` is for those that were cut.
+
     >>> loops("and so on " * 9), loops("The third step uses 12 where the problem says 21; that is where it goes wrong.")
     (True, False)
     """

@@ -2,9 +2,16 @@
 
 import inspect
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path += [str(Path(__file__).parents[1] / "judges" / name) for name in ("thinkprm", "genprm")]
+
+from genprm_doubles import CHAT, LITTLE
+from thinkprm_parts import small_template, small_tokenizer
 
 from stepcredit.core.protocols import Judge, Scale
 from stepcredit.core.records import Label, Outcome, Problem, Rollout, Steps, Verdict
@@ -15,13 +22,14 @@ from stepcredit.judges import (
     FlippedJudge,
     MemoryCache,
     OracleJudge,
+    ThinkPRMSettings,
     VotingJudge,
     judge_entry,
 )
 from stepcredit.judges.intrinsic.embedded import judge_words
 from stepcredit.judges.taught import taught_words
 from stepcredit.tasks.reflection_world import WORDS
-from stepcredit.testing import ScriptedChat, ScriptedJudge, ScriptedSampler, TabularPolicy
+from stepcredit.testing import ScriptedChat, ScriptedJudge, ScriptedSampler, ScriptedWriter, TabularPolicy
 
 SIDES = {"right": {Label.CORRECT, Label.INCORRECT}, "wrong": {Label.MATCHED, Label.MISMATCHED}, "unscorable": set()}
 TEXTS = {
@@ -44,6 +52,17 @@ def _small(name: str, words: tuple[str, ...]) -> Judge:
     return judge_entry(name).make(ScriptedSampler(TabularPolicy(tokenizer.size)), tokenizer)
 
 
+def _thinkprm(mode: str, said: str = "Step 1: \\boxed{correct}. Then \\boxed{incorrect}.") -> Judge:
+    tokenizer = small_tokenizer()
+    writer = ScriptedWriter(tokenizer, lambda *_: said, {" Yes": 0.1, " No": 0.8})
+    return judge_entry("thinkprm").make(writer, tokenizer, small_template(), ThinkPRMSettings(mode=mode))
+
+
+def _genprm(following: dict[str, float]) -> Judge:
+    writer = ScriptedWriter(LITTLE, lambda *_: "fine.\n</analyze>\n", following)
+    return judge_entry("genprm").make(writer, LITTLE, CHAT)
+
+
 JUDGES_UNDER_TEST = {
     "scripted": _scripted,
     "markers": judge_entry("markers").make,
@@ -53,6 +72,10 @@ JUDGES_UNDER_TEST = {
     "taught": lambda: _small("taught", taught_words(WORDS)),
     "critic": lambda: CriticJudge(ScriptedChat(lambda _: "\\boxed{0}")),
     "critic that says nothing": lambda: CriticJudge(ScriptedChat(lambda _: "I cannot tell.")),
+    "thinkprm": lambda: _thinkprm("independent"),
+    "thinkprm that says nothing": lambda: _thinkprm("labels", said="I cannot tell."),
+    "genprm": lambda: _genprm({"Yes": 0.8, "No": 0.1}),
+    "genprm that says nothing": lambda: _genprm({}),
     "cached": lambda: CachedJudge(judge_entry("markers").make(), MemoryCache()),
     "vote": lambda: VotingJudge([judge_entry("markers").make(), judge_entry("world-markers").make()]),
     "flipped": lambda: FlippedJudge(judge_entry("markers").make(), 0.5, seed=3),
@@ -113,5 +136,5 @@ def test_judging_is_asynchronous_and_takes_one_solution(make):
 
 def test_fingerprints_tell_the_judges_apart():
     made = {name: build().fingerprint for name, build in JUDGES_UNDER_TEST.items()}
-    del made["cached"], made["critic that says nothing"]
+    del made["cached"], made["critic that says nothing"], made["genprm that says nothing"]
     assert len(set(made.values())) == len(made)

@@ -159,7 +159,7 @@ def test_credit_without_a_tokenizer_names_the_flag(tmp_path: Path, capsys: pytes
         (("--judge", "critic"), r"judge critic asks a model; give --server URL"),
         (
             ("--judge", "critic", "--server", "http://localhost:1"),
-            r"credit rule tp_grpo reads labels, and the critic gives scores; take --credit grpo_ps, or --judge markers",
+            r"credit rule tp_grpo reads labels, and judge critic gives scores; take --credit grpo_ps, or --judge mar",
         ),
         (
             ("--credit", "grpo_ps"),

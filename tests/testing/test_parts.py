@@ -13,6 +13,7 @@ from stepcredit.testing import (
     ScriptedGroupJudge,
     ScriptedJudge,
     ScriptedLearner,
+    ScriptedRenderer,
     ScriptedSampler,
     ScriptedScorer,
     ScriptedSplitter,
@@ -42,6 +43,7 @@ def test_every_protocol_has_a_double():
     scorer: protocols.Scorer = ScriptedScorer(policy)
     chat: protocols.ChatModel = ScriptedChat([])
     writer: protocols.Writer = ScriptedWriter(TOKENIZER, [])
+    renderer: protocols.ChatRenderer = ScriptedRenderer()
     learner: protocols.Learner = ScriptedLearner(policy)
     splitter: protocols.Splitter = ScriptedSplitter()
     checker: protocols.Checker = ScriptedChecker()
@@ -55,6 +57,7 @@ def test_every_protocol_has_a_double():
         scorer,
         chat,
         writer,
+        renderer,
         learner,
         splitter,
         checker,
@@ -128,6 +131,13 @@ async def test_chat():
         await chat.complete([], max_tokens=2, temperature=0.0, seed=0)
     echo = ScriptedChat(lambda messages: messages[-1].content)
     assert (await echo.complete([Message("user", "hi")], max_tokens=9, temperature=0.0, seed=0)).text == "hi"
+
+
+def test_renderer():
+    said = [Message("system", "s"), Message("user", "u"), Message("assistant", "a"), Message("user", "v")]
+    text = ScriptedRenderer("^", "$").render(said, add_generation_prompt=True)
+    assert text == "^<system>s<user>u<assistant>a$<user>v<assistant>"
+    assert ScriptedRenderer("^").fingerprint != ScriptedRenderer().fingerprint
 
 
 def test_tasks():

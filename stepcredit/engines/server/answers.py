@@ -190,7 +190,7 @@ def candidate_logprobs(choice: Body, candidates: Int32[np.ndarray, " C"]) -> tup
     block = choice.get("logprobs")
     tops = cast("dict[str, Any]", block).get("top_logprobs") if isinstance(block, dict) else None
     first = cast("list[Any]", tops)[0] if isinstance(tops, list) and tops else None
-    if not isinstance(first, dict):
+    if not isinstance(first, dict) or not first:
         raise ignored("logprobs", got="no top log probabilities came")
     named = cast("dict[str, Any]", first)
     if not all(name.startswith("token_id:") for name in named):

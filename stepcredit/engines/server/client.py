@@ -89,6 +89,11 @@ class ServerClient:
         """Requests allowed at once now."""
         return self._transport.limit
 
+    @property
+    def url(self) -> str:
+        """Address of the server, for messages."""
+        return self._transport.url
+
     def set_policy(self, name: str) -> None:
         """Say that the server's weights were changed on purpose: completions carry the new name from now on."""
         self._policy, self._canary = name, None

@@ -1,22 +1,22 @@
 """The GenPRM judge: passes over a solution, each a dialogue, and the mean of their rewards as score."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
-from typing import TypeVar, final
+from typing import final
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, JudgeError, MachineError, UsageError
-from stepcredit.core.protocols import Scale, Tokenizer, Writer
+from stepcredit.core.protocols import ChatRenderer, Scale, Tokenizer, Writer
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.judges.genprm.execution import CodeRunner
 from stepcredit.judges.genprm.passes import Pass, Setup
-from stepcredit.judges.genprm.prompt import ChatRenderer, Prompts
+from stepcredit.judges.genprm.prompt import Prompts
 from stepcredit.judges.genprm.records import GenPrmStatistics, Status, StepRecord, skipped
 from stepcredit.judges.genprm.settings import GenPrmSettings
-
-AnyT = TypeVar("AnyT")
+from stepcredit.judges.tallies import OnTally, no_tally
+from stepcredit.judges.together import together
 
 RIGHT_FROM = 0.5
 """A step whose score is at least this counts as right (genprm.md 1)."""
@@ -36,6 +36,7 @@ class GenPrmJudge:
         chat: its chat template.
         settings: a profile (`PROFILES`), or one of one's own.
         runner: runs model-written code; without one nothing is run.
+        on_tally: gets the id and the counts of every solution that was judged.
 
     Raises:
         UsageError: if a mode needs a runner and there is none, or tokenizer or template do not fit (`Prompts`).
@@ -48,10 +49,11 @@ class GenPrmJudge:
         self,
         writer: Writer,
         tokenizer: Tokenizer,
-        *,
         chat: ChatRenderer,
         settings: GenPrmSettings | None = None,
+        *,
         runner: CodeRunner | None = None,
+        on_tally: OnTally = no_tally,
     ) -> None:
         settings = settings or GenPrmSettings()
         mode = settings.mode or ("analyze" if runner is None else "full")
@@ -64,6 +66,7 @@ class GenPrmJudge:
         prompts = Prompts(tokenizer, chat, settings, direct=mode == "direct")
         used = runner if coded and settings.execute else None
         self._setup = Setup(writer, prompts, settings, mode, used)
+        self._on_tally = on_tally
         self.statistics = GenPrmStatistics()
 
     @property
@@ -101,16 +104,19 @@ class GenPrmJudge:
             if self._setup.settings.early_stop:
                 records = await _until_wrong(passes, steps.texts)
             else:
-                records = await _together(_through(each, steps.texts) for each in passes)
-            await _together(each.end() for each in passes)
+                records = await together(_through(each, steps.texts) for each in passes)
+            await together(each.end() for each in passes)
         except (EngineError, MachineError) as error:
             await _abandon(passes)
             raise JudgeError(f"GenPRM could not go on: {error}", item=rollout) from error
         except BaseException:
             await _abandon(passes)
             raise
+        found = GenPrmStatistics()
         for each in records:
             self.statistics.add(each)
+            found.add(each)
+        self._on_tally(rollout, found.tally())
         return tuple(tuple(each) for each in records)
 
 
@@ -150,7 +156,7 @@ async def _until_wrong(passes: Sequence[Pass], texts: Sequence[str]) -> list[lis
         if wrong:
             row = [skipped(index, Status.NOT_JUDGED) for _ in passes]
         else:
-            row = await _together(each.step(index, text) for each in passes)
+            row = await together(each.step(index, text) for each in passes)
             score = combined(row).score
             wrong = score is not None and score < RIGHT_FROM
         for mine, record in zip(records, row, strict=True):
@@ -161,15 +167,3 @@ async def _until_wrong(passes: Sequence[Pass], texts: Sequence[str]) -> list[lis
 async def _abandon(passes: Sequence[Pass]) -> None:
     """End the code sessions after an error; a runner that fails here too has nothing to add."""
     await asyncio.gather(*(each.end() for each in passes), return_exceptions=True)
-
-
-async def _together(coroutines: Iterable[Coroutine[None, None, AnyT]]) -> list[AnyT]:
-    """All results in order; if one raises, the others are cancelled and waited for."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

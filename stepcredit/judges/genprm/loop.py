@@ -9,9 +9,11 @@ import numpy as np
 from stepcredit.core.protocols import NextTokens, Writing, Written
 from stepcredit.judges.genprm import prompt
 from stepcredit.judges.genprm.execution import CodeBlock, Executed, all_code, feedback, last_code
-from stepcredit.judges.genprm.records import Part, Status, StepRecord, repeats
-from stepcredit.judges.genprm.reward import Answer, find_verdict, named, tempered, two_way
+from stepcredit.judges.genprm.records import Part, Status, StepRecord
+from stepcredit.judges.genprm.reward import Answer, find_verdict, read_verdict, tempered
 from stepcredit.judges.genprm.settings import GenPrmSettings, Mode
+from stepcredit.judges.loops import is_looping
+from stepcredit.judges.pair import Pair, read_pair
 
 
 class Asking(Protocol):
@@ -31,6 +33,10 @@ class Asking(Protocol):
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
+        ...
+
+    def leaks(self, text: str) -> bool:
+        """True if a text of the model holds special tokens of the chat, spelt out."""
         ...
 
     def room(self, opened: str) -> int:
@@ -183,16 +189,17 @@ class StepLoop:
 
     async def _forced_verdict(self, record: StepRecord) -> StepRecord:
         draft = self._draft
+        own = read_verdict(draft.readable())
         draft.parts = _without_verdict(draft.parts, draft.last_words)
         if self._mode in ("full", "verify") and len(draft.parts) > draft.kept:
             self._close(prompt.VERIFY_CLOSE)
         found = await self._look(draft.text + prompt.OUTPUT_OPEN + "{")
         if found is None:
             return record
-        yes, no = found
-        word: Answer = "Yes" if yes >= no else "No"
+        word: Answer = "Yes" if found.first >= found.second else "No"
+        self._compare(own, found)
         self._force(prompt.OUTPUT.format(answer=word))
-        return replace(record, reward=two_way(yes, no), p_yes_raw=math.exp(yes), p_no_raw=math.exp(no), verdict=word)
+        return _scored(record, found.share(), found, word)
 
     async def _written_verdict(self, record: StepRecord) -> StepRecord:
         draft, settings = self._draft, self._settings
@@ -210,23 +217,24 @@ class StepLoop:
         looked = await self._look(before + draft.readable(first)[:place])
         if looked is None:
             return record
-        yes, no = looked
-        shares = tempered(
-            np.array(looked), temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p
-        )
-        return replace(record, reward=shares[0], p_yes_raw=math.exp(yes), p_no_raw=math.exp(no), verdict=word)
+        self._compare(word, looked)
+        both = np.array([looked.first, looked.second])
+        shares = tempered(both, temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p)
+        return _scored(record, shares[0], looked, word)
 
-    async def _look(self, opened: str) -> tuple[float, float] | None:
+    def _compare(self, word: Answer | None, found: Pair) -> None:
+        if word is not None and found.first != found.second and (word == "Yes") != (found.first > found.second):
+            self._draft.statuses.add(Status.CONTRADICTS)
+
+    async def _look(self, opened: str) -> Pair | None:
         if self._asking.room(opened) < 1:
             raise _NoRoomError
         looked = await self._asking.look(opened)
         self._draft.calls.append(looked.call)
-        found = named(looked)
-        if found is None:
-            return None
-        if found[2]:
+        found = read_pair(looked)
+        if found is not None and found.truncated:
             self._draft.statuses.add(Status.TRUNCATED)
-        return found[:2]
+        return found
 
     async def _write(self, stop: tuple[str, ...], max_tokens: int, *, in_turn: bool = True) -> Written:
         settings, draft = self._settings, self._draft
@@ -243,8 +251,16 @@ class StepLoop:
         draft.output_tokens = _sum(draft.output_tokens, written.output_tokens)
         if written.finish == "length" and in_turn:
             draft.statuses.add(Status.OVER_LONG)
-            if repeats(written.text):
+            if is_looping(written.text):
                 draft.statuses.add(Status.LOOP)
+        if (
+            written.finish == "stop"
+            and in_turn
+            and not written.text.rstrip().endswith(tuple(each.strip() for each in stop))
+        ):
+            draft.statuses.add(Status.STOPPED_EARLY)
+        if self._asking.leaks(written.text):
+            draft.statuses.add(Status.LEAKS)
         return written
 
     def _force(self, text: str) -> None:
@@ -271,6 +287,11 @@ def _without_verdict(parts: list[Part], first: int) -> list[Part]:
             return [*kept, Part(part.kind, before)] if before else kept
         kept.append(part)
     return kept
+
+
+def _scored(record: StepRecord, reward: float, pair: Pair, word: Answer) -> StepRecord:
+    yes, no = math.exp(pair.first), math.exp(pair.second)
+    return replace(record, reward=reward, p_yes_raw=yes, p_no_raw=no, verdict=word)
 
 
 def _sum(total: int | None, more: int | None) -> int | None:

@@ -98,7 +98,11 @@ class Pass:
 
     def count(self, text: str) -> int:
         """Tokens of a text."""
-        return self._setup.prompts.count(text)
+        return self._setup.prompts.plain.count(text)
+
+    def leaks(self, text: str) -> bool:
+        """True if a text of the model holds special tokens of the chat, spelt out."""
+        return self._setup.prompts.plain.leaks(text)
 
     def room(self, opened: str) -> int:
         """Tokens that the context has left."""

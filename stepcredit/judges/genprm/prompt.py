@@ -5,9 +5,8 @@ place holders for what people and models wrote, and its own text alone is read w
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Int32
@@ -15,8 +14,9 @@ from jaxtyping import Int32
 from stepcredit.core.arrays import frozen
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import UsageError
-from stepcredit.core.protocols import Message, Tokenizer
+from stepcredit.core.protocols import ChatRenderer, Message, Tokenizer
 from stepcredit.judges.genprm.settings import FirstTurn, GenPrmSettings
+from stepcredit.judges.plain_text import PlainText
 
 _ROLE = "You are a math teacher. Your task is to review and critique the paragraphs in solution "
 SYSTEM = _ROLE + "step by step."
@@ -38,31 +38,7 @@ PROMPT_VERSION = 1
 """Raised when what is sent changes; part of the fingerprint."""
 
 _HOLDER = re.compile("\ue000([0-9]+)\ue001")
-_MARKER = re.compile(r"\s*[^\w\s].*\w.*[^\w\s]\s*", re.DOTALL)
 _THINK = "<think>"
-
-
-class ChatRenderer(Protocol):
-    """The served model's chat template."""
-
-    @property
-    def bos(self) -> str:
-        """Text of the beginning-of-sequence token, empty if there is none."""
-        ...
-
-    @property
-    def eos(self) -> str:
-        """Text of the end-of-sequence token, empty if there is none."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the template and its tokens."""
-        ...
-
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        """The text of the messages, special tokens as text."""
-        ...
 
 
 @final
@@ -98,7 +74,7 @@ class Prompts:
 
     Every text between two special tokens of the template is encoded as one, so that ordinary dialogues get the ids
     that the model's own tools give them; special tokens inside what a person, a model or a program wrote are broken up
-    and do nothing. A token counts as special if it begins and ends with a mark and holds a letter or digit between.
+    and do nothing (`PlainText`).
 
     Args:
         tokenizer: the served model's.
@@ -115,6 +91,8 @@ class Prompts:
 
     def __init__(self, tokenizer: Tokenizer, chat: ChatRenderer, settings: GenPrmSettings, *, direct: bool) -> None:
         self._tokenizer, self._chat, self._settings = tokenizer, chat, settings
+        self.plain = PlainText(tokenizer)
+        """Encodes what people, models and programs wrote."""
         self._system = SYSTEM_DIRECT if direct else SYSTEM
         self._skeletons: dict[int, list[str | int]] = {}
         self.candidates = _verdict_ids(tokenizer)
@@ -152,30 +130,11 @@ class Prompts:
                 run += part if held is None else said[int(held[1])]
         return frozen(np.concatenate([*found, self._recalled(run + dialogue.opened, memory)]), np.int32)
 
-    def count(self, text: str) -> int:
-        """Tokens of a text that stands alone."""
-        return len(self.inert(text))
-
-    def inert(self, text: str) -> Int32[np.ndarray, " X"]:
-        """[X] ids of a text whose special tokens do nothing; they decode to the same text."""
-        ids = self._tokenizer.encode(text)
-        pieces = self._tokenizer.pieces(ids)
-        if not any(_is_marker(piece) for piece in pieces):
-            return ids
-        broken: list[Int32[np.ndarray, " X"]] = []
-        for number, piece in zip(ids.tolist(), pieces, strict=True):
-            if _is_marker(piece):
-                marker = piece.decode()
-                broken += [self._tokenizer.encode(marker[:1]), self.inert(marker[1:])]
-            else:
-                broken.append(np.array([number], np.int32))
-        return np.concatenate(broken)
-
     def _recalled(self, text: str, memory: dict[str, Int32[np.ndarray, " X"]]) -> Int32[np.ndarray, " X"]:
         if not text:
             return np.zeros(0, np.int32)
         if text not in memory:
-            memory[text] = self.inert(text)
+            memory[text] = self.plain.ids(text)
         return memory[text]
 
     def _skeleton(self, turns: int) -> list[str | int]:
@@ -193,7 +152,7 @@ class Prompts:
                 continue
             ids = self._tokenizer.encode(text)
             for number, piece in zip(ids.tolist(), self._tokenizer.pieces(ids), strict=True):
-                parts.append(number if _is_marker(piece) else piece.decode("utf-8", "surrogateescape"))
+                parts.append(number if number in self.plain.markers else piece.decode("utf-8", "surrogateescape"))
         return _joined(parts)
 
     def _opened(self, messages: list[Message]) -> str:
@@ -230,15 +189,6 @@ def _verdict_ids(tokenizer: Tokenizer) -> Int32[np.ndarray, " C"]:
             raise UsageError(f"{answer!r} is not one token of its own after the forced verdict: {whole[len(before) :]}")
         found += ids
     return frozen(found, np.int32)
-
-
-def _is_marker(piece: bytes) -> bool:
-    if len(piece) < 3:
-        return False
-    try:
-        return _MARKER.fullmatch(piece.decode()) is not None
-    except UnicodeDecodeError:
-        return False
 
 
 def _joined(parts: list[str | int]) -> list[str | int]:

@@ -1,13 +1,14 @@
 """What GenPRM leaves of every step: its numbers, its text, its code with what came of it, and what went wrong."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, final
 
 from stepcredit.judges.genprm.execution import CodeBlock
 from stepcredit.judges.genprm.reward import Answer
+from stepcredit.judges.tallies import NEAR
 
 
 class Status(StrEnum):
@@ -19,6 +20,12 @@ class Status(StrEnum):
     """A text was cut by length while it repeated itself."""
     OVER_LONG = "over_long"
     """A text was cut by length."""
+    STOPPED_EARLY = "stopped_early"
+    """A text ended by itself before its closing tag."""
+    CONTRADICTS = "contradicts"
+    """The verdict that the model wrote and the probabilities at its place say different things."""
+    LEAKS = "leaks"
+    """A text holds special tokens of the chat, spelt out."""
     TRUNCATED = "truncated"
     """Yes or No was not named by the engine: its probability is only a bound."""
     HISTORY_TRUNCATED = "history_truncated"
@@ -109,11 +116,13 @@ class GenPrmStatistics:
     """Counts over everything that a judge was asked.
 
     `steps` counts records, one a step and pass; `statuses` those with each status; `blocks` blocks of code by how they
-    ended; the rest are sums. `unmetered` counts records with a call that did not say its tokens.
+    ended; `scores` rewards that come from probabilities, `at_zero` and `at_one` those within 0.01 of the ends; the rest
+    are sums. `unmetered` counts records with a call that did not say its tokens.
     """
 
     def __init__(self) -> None:
         self.steps = self.judged = self.input_tokens = self.output_tokens = self.unmetered = 0
+        self.scores = self.at_zero = self.at_one = 0
         self.statuses: Counter[str] = Counter()
         self.blocks: Counter[str] = Counter()
 
@@ -127,26 +136,27 @@ class GenPrmStatistics:
             self.unmetered += record.input_tokens is None or record.output_tokens is None
             self.input_tokens += record.input_tokens or 0
             self.output_tokens += record.output_tokens or 0
+            if record.reward is not None and record.p_yes_raw is not None:
+                self.scores += 1
+                self.at_zero += record.reward < NEAR
+                self.at_one += record.reward > 1 - NEAR
 
+    def tally(self) -> Mapping[str, int]:
+        """The counts by name: `steps`, `judged`, every status, `code_` and how a block ended, `scores` and the rest.
 
-def repeats(text: str, *, span: int = 200, longest: int = 1000) -> bool:
-    """True if the text ends in at least four copies of one unit, over at least `span` characters.
-
-    Args:
-        text: what was written.
-        span: characters that the copies must cover.
-        longest: longest unit looked for, in characters.
-
-    >>> repeats("So x = 4. " + "Wait, let me check. " * 12), repeats("So x = 4, and y = 5. " * 2)
-    (True, False)
-
-    Source: own. Differs: none.
-    """
-    for unit in range(1, min(longest, len(text) // 4) + 1):
-        covered = max(4 * unit, span)
-        if covered > len(text):
-            continue
-        tail = text[-covered:]
-        if tail[unit:] == tail[:-unit]:
-            return True
-    return False
+        >>> found = GenPrmStatistics()
+        >>> found.add([StepRecord(0, statuses=(Status.LOOP,))])
+        >>> [(name, count) for name, count in found.tally().items() if count]
+        [('steps', 1), ('loop', 1)]
+        """
+        return {
+            "steps": self.steps,
+            "judged": self.judged,
+            **{status.value: self.statuses[status.value] for status in Status},
+            **{f"code_{ended}": count for ended, count in sorted(self.blocks.items())},
+            "scores": self.scores,
+            "at_zero": self.at_zero,
+            "at_one": self.at_one,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+        }

@@ -1,6 +1,5 @@
-"""From a verdict to numbers: step rewards, solution scores, and the first wrong step."""
+"""From a verdict to numbers: step rewards and solution scores."""
 
-import math
 import re
 from collections.abc import Sequence
 from statistics import fmean
@@ -9,16 +8,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from stepcredit.core.protocols import NextTokens
-
 Answer = Literal["Yes", "No"]
 """The one-word verdict on a step."""
 
 SolutionScore = Literal["last", "mean", "min"]
 """How step rewards become one score of a solution (genprm.md 5)."""
-
-NEVER = -9999.0
-"""Log probabilities this low are a server's way of writing minus infinity."""
 
 _JUDGEMENT = re.compile(r"Judgement(?:\*\*)?\s*:\s*\$?\s*\\boxed\s*\{\s*(Yes|No)\s*\}")
 
@@ -52,42 +46,6 @@ def read_verdict(text: str) -> Answer | None:
     return None if found is None else found[0]
 
 
-def named(found: NextTokens) -> tuple[float, float, bool] | None:
-    """Log probabilities of Yes and No, and whether one of them is only a bound.
-
-    Of the two, one that the engine did not name takes the smallest log probability that it named.
-
-    Args:
-        found: of the candidates (Yes, No), in this order.
-
-    Returns:
-        `None` if neither is named, or both have probability 0.
-
-    >>> named(NextTokens(np.log([0.5, np.nan]), math.log(0.01)))[2]
-    True
-
-    Source: genprm.md 4.4 (the smallest listed one), 4.5 (sentinels). Differs: no decision is no number, not 0.5.
-    """
-    values = [float(value) for value in found.logprobs]
-    missing = [math.isnan(value) for value in values]
-    if all(missing) or (any(missing) and math.isnan(found.bound)):
-        return None
-    yes, no = (_floored(found.bound if gone else value) for gone, value in zip(missing, values, strict=True))
-    return None if yes == no == -math.inf else (yes, no, any(missing))
-
-
-def two_way(yes: float, no: float) -> float:
-    """p(Yes) / (p(Yes) + p(No)) from log probabilities; at least one is finite.
-
-    >>> round(two_way(math.log(0.8), math.log(0.1)), 3)
-    0.889
-
-    Source: genprm.md 4.4 (`raw`). Differs: none.
-    """
-    top = max(yes, no)
-    return math.exp(yes - top) / (math.exp(yes - top) + math.exp(no - top))
-
-
 def tempered(logprobs: Float[np.ndarray, " C"], *, temperature: float, top_k: int, top_p: float) -> list[float]:
     """[C] probabilities of the named tokens after temperature, top-k and top-p, renormalised.
 
@@ -116,29 +74,6 @@ def tempered(logprobs: Float[np.ndarray, " C"], *, temperature: float, top_k: in
     below[-1] = False
     shares[order[below]] = 0.0
     return (shares / shares.sum()).tolist()
-
-
-def processbench_prediction(rewards: Sequence[float | None], *, threshold: float = 0.5) -> int | None:
-    """What ProcessBench compares with its label: the first step below the threshold, -1 for none.
-
-    Args:
-        rewards: [K] one a step, `None` = unknown. What stands after the first wrong step is not read.
-        threshold: GenPRM's is fixed at 0.5, which counts as right.
-
-    Returns:
-        `None`, no prediction, if a step before the first wrong one is unknown.
-
-    >>> processbench_prediction([0.9, 0.4]), processbench_prediction([0.5]), processbench_prediction([None, 0.4])
-    (1, -1, None)
-
-    Source: genprm.md 4.7, 9.2 (a missing prediction is wrong in either class). Differs: none.
-    """
-    for step, reward in enumerate(rewards):
-        if reward is None:
-            return None
-        if reward < threshold:
-            return step
-    return -1
 
 
 def solution_score(rewards: Sequence[float | None], how: SolutionScore) -> float | None:
@@ -176,7 +111,3 @@ def weighted_vote(answers: Sequence[str | None], scores: Sequence[float | None])
         if answer is not None and score is not None:
             sums[answer] = sums.get(answer, 0.0) + score
     return max(sums, key=lambda answer: sums[answer]) if sums else None
-
-
-def _floored(value: float) -> float:
-    return -math.inf if value <= NEVER else value

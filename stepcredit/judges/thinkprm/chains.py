@@ -11,9 +11,11 @@ from stepcredit.core.arrays import frozen
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Writer, Writing
 from stepcredit.core.seeds import derive
+from stepcredit.judges.loops import is_looping
+from stepcredit.judges.pair import read_pair
 from stepcredit.judges.thinkprm.labels import StepLabels, label_places, read_labels
 from stepcredit.judges.thinkprm.prompt import PROFILES, PromptBuilder, Switches, stop_strings
-from stepcredit.judges.thinkprm.signatures import Chain, Status, closed, is_looping, pair_probability
+from stepcredit.judges.thinkprm.signatures import Chain, Status, closed
 
 _RESERVE = 20
 """Tokens kept free for the question and its answer."""
@@ -119,7 +121,8 @@ class ChainWriter:
         settings = self._settings
         first = await self._written(problem, steps, settings.heat, seed=seed, budget=budget)
         left = None if budget is None else budget - first.tokens
-        if first.status is not Status.NO_VERDICT or not settings.resample or (left is not None and left < 1):
+        missing = first.status in (Status.NO_VERDICT, Status.STOPPED_EARLY)
+        if not missing or not settings.resample or (left is not None and left < 1):
             return first
         heat = max(settings.heat, 0.6)
         second = await self._written(problem, steps, heat, seed=derive(seed, "resample"), budget=left)
@@ -144,23 +147,29 @@ class ChainWriter:
             each = seed if number == 0 else derive(seed, "round", number)
             written = await self._writer.write(ids, writing, seed=each)
             text = written.text
-            count = self._prompts.count(text) if written.output_tokens is None else written.output_tokens
+            count = self._prompts.plain.count(text) if written.output_tokens is None else written.output_tokens
             tokens, calls = chain.tokens + count, (*chain.calls, *((written.call,) if written.call else ()))
-            chain = replace(chain, critique=before + text, tokens=tokens, calls=calls)
+            leaked = chain.leaked or self._prompts.plain.leaks(text)
+            chain = replace(chain, critique=before + text, tokens=tokens, calls=calls, leaked=leaked)
             if written.finish != "stop":
                 status = Status.LOOP if is_looping(text) else Status.OVER_LONG
                 return replace(chain, status=status, labels=None, reason=f"the critique was cut at {room} tokens")
             found = read_labels(text, len(steps))
             if found is not None:
                 chain, labels_from = replace(chain, labels=found), len(before)
+            chain = replace(chain, partial=0 if chain.labels else len(label_places(text, len(steps))))
         return await self._answered(prompt, chain, labels_from)
 
     async def _answered(self, prompt: Int32[np.ndarray, " P"], chain: Chain, labels_from: int) -> Chain:
         asked = self._prompts.answer(prompt, chain.critique)
         following = await self._writer.next_tokens(asked, self._prompts.answers)
-        score, truncated = pair_probability(following, self._settings.decision_temperature)
+        found = read_pair(following)
         calls = (*chain.calls, *((following.call,) if following.call else ()))
-        chain = closed(replace(chain, score=score, truncated=truncated, calls=calls))
+        chain = replace(chain, calls=calls)
+        if found is not None:
+            score = found.share(self._settings.decision_temperature)
+            chain = replace(chain, score=score, truncated=found.truncated)
+        chain = closed(chain)
         if chain.labels is None or not self._settings.soft_labels:
             return chain
         return replace(chain, soft=await self._soft(prompt, chain.critique, labels_from, chain.labels))
@@ -172,8 +181,8 @@ class ChainWriter:
         found: list[float | None] = []
         for place in label_places(critique[start:], len(labels.read)):
             ids = self._prompts.onward(prompt, critique[: start + place])
-            score, truncated = pair_probability(await self._writer.next_tokens(ids, self._boxed))
-            found.append(None if truncated else score)
+            box = read_pair(await self._writer.next_tokens(ids, self._boxed))
+            found.append(None if box is None or box.truncated else box.share())
         return tuple(found)
 
     def _room(self, prompt_tokens: int, budget: int | None) -> int:

@@ -1,6 +1,5 @@
 """The ThinkPRM judge: chains on a solution, its prefixes or its steps, and the verdicts that they make together."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +8,14 @@ from typing import final
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, JudgeError
-from stepcredit.core.protocols import Scale, Tokenizer, Writer
+from stepcredit.core.protocols import ChatRenderer, Scale, Tokenizer, Writer
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.core.seeds import derive
+from stepcredit.judges.tallies import OnTally, no_tally
 from stepcredit.judges.thinkprm.chains import ChainWriter, ThinkPRMSettings
-from stepcredit.judges.thinkprm.prompt import PromptBuilder, RenderedTemplate
+from stepcredit.judges.thinkprm.prompt import PromptBuilder
 from stepcredit.judges.thinkprm.signatures import Chain, ChainCounts, Status
+from stepcredit.judges.together import together
 
 
 @final
@@ -52,8 +53,9 @@ class ThinkPRMJudge:
     Args:
         writer: the served checkpoint.
         tokenizer: its own tokenizer.
-        template: its own chat template.
+        chat: its own chat template.
         settings: how it is asked.
+        on_tally: gets the id and the counts of every solution that was judged.
 
     Raises:
         UsageError: if settings cannot be asked, or template or tokenizer are not a ThinkPRM checkpoint's.
@@ -69,14 +71,17 @@ class ThinkPRMJudge:
         self,
         writer: Writer,
         tokenizer: Tokenizer,
-        template: RenderedTemplate,
+        chat: ChatRenderer,
         settings: ThinkPRMSettings | None = None,
+        *,
+        on_tally: OnTally = no_tally,
     ) -> None:
         self._settings = settings or ThinkPRMSettings()
         self._settings.check()
         self._writer = writer
-        self.prompts = PromptBuilder(tokenizer, template, self._settings.switches)
+        self.prompts = PromptBuilder(tokenizer, chat, self._settings.switches)
         self._chains = ChainWriter(writer, self.prompts, self._settings)
+        self._on_tally = on_tally
         self.counts = ChainCounts()
         """Over all chains that this judge ended."""
 
@@ -131,10 +136,12 @@ class ThinkPRMJudge:
             for index, size in enumerate(wanted)
         )
         try:
-            chains = await asyncio.gather(*asked)
+            chains = tuple(await together(asked))
         except EngineError as error:
             raise JudgeError(f"ThinkPRM's model failed: {error}", item=rollout.id) from error
-        self.counts = self.counts.plus(chains)
+        same = len(prefixes) == 1
+        self.counts = self.counts.plus(chains, same_steps=same)
+        self._on_tally(rollout.id, ChainCounts().plus(chains, same_steps=same).tally())
         return [tuple(chains[start : start + votes]) for start in range(0, len(chains), votes)]
 
     def _valid(self, chains: Sequence[Chain]) -> list[Chain]:

@@ -7,7 +7,7 @@ named markers make special tokens.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, final
+from typing import Literal, final
 
 import numpy as np
 from jaxtyping import Int32
@@ -15,7 +15,8 @@ from jaxtyping import Int32
 from stepcredit.core.arrays import frozen
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import UsageError
-from stepcredit.core.protocols import Message, Tokenizer
+from stepcredit.core.protocols import ChatRenderer, Message, Tokenizer
+from stepcredit.judges.plain_text import PlainText
 
 # The checkpoints were trained on these words: no character of them may change (thinkprm.md 4.1, 4.2, 4.4).
 _OPENING = "You are given a math problem and a proposed step-by-step solution:\n\n[Math Problem]\n\n"
@@ -30,28 +31,9 @@ _USER, _ASSISTANT, _THINK, _END_THINK = "<｜User｜>", "<｜Assistant｜>", "<t
 
 _SLOT = "stepcredit-user-message"
 _OWN_LABEL = re.compile(r"\s*(?:#+\s*)?Step\s+[0-9]+\s*:")
-_SPECIAL = re.compile(r"<[|｜].*[|｜]>|</?(?:think|tool_call|tool_response|s)>", re.DOTALL)
 
 WORDING = digest(_OPENING, _BETWEEN, _CLOSING, _LEAD_IN, _ASKED)
 """Digest of the prompt's words: part of every fingerprint, for the figures move with the wording."""
-
-
-class RenderedTemplate(Protocol):
-    """The served model's chat template: what the prompt needs of it."""
-
-    @property
-    def bos(self) -> str:
-        """Text of the begin-of-sequence token."""
-        ...
-
-    @property
-    def eos(self) -> str:
-        """Text of the end-of-sequence token."""
-        ...
-
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        """Text of the messages, special tokens as text."""
-        ...
 
 
 @final
@@ -115,35 +97,13 @@ def stop_strings(count: int) -> tuple[str, ...]:
     return (_ASKED, _END_THINK, f"Step {count + 1}:")
 
 
-def plain_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of a text in which special tokens are ordinary characters.
-
-    A text without special tokens is encoded as always. Otherwise each one's text is cut after its first character
-    and the parts are encoded on their own. Special is what looks so: `<|...|>`, `<｜...｜>`, think, tool and `<s>`
-    tags that the tokenizer reads as one token.
-
-    Args:
-        tokenizer: the served model's.
-        text: of a user or a model.
-    """
-    ids = tokenizer.encode(text).tolist()
-    found = {piece for each in set(ids) if _SPECIAL.fullmatch(piece := tokenizer.decode([each]))}
-    if not found:
-        return ids
-    cut = re.compile("|".join(f"(?<={re.escape(special[0])})(?={re.escape(special[1:])})" for special in sorted(found)))
-    parts = cut.split(text)
-    if len(parts) == 1:  # the tokenizer's normalisation made the special token: then character by character
-        return [each for character in text for each in tokenizer.encode(character).tolist()]
-    return [each for part in parts for each in plain_ids(tokenizer, part)]
-
-
 @final
 class PromptBuilder:
     """Builds the prompts of one model under one set of switches.
 
     Args:
         tokenizer: the served model's own.
-        template: the served model's own chat template.
+        chat: the served model's own chat template.
         switches: how the prompt is written.
 
     Raises:
@@ -153,13 +113,15 @@ class PromptBuilder:
     Source: thinkprm.md 4.2, 4.4. Differs: a template that ends before `<think>` is gone on with it.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: RenderedTemplate, switches: Switches) -> None:
+    def __init__(self, tokenizer: Tokenizer, chat: ChatRenderer, switches: Switches) -> None:
         self._tokenizer, self._switches = tokenizer, switches
-        head, tail = _frame(template)
-        named = [template.bos, _USER, _ASSISTANT, _THINK, _END_THINK]
+        self.plain = PlainText(tokenizer)
+        """Encodes what a user or a model wrote."""
+        head, tail = _frame(chat)
+        named = [chat.bos, _USER, _ASSISTANT, _THINK, _END_THINK]
         for name in named:
             self.token(name)
-        self._head = tokenizer.encode(template.bos * switches.bos + head).tolist()
+        self._head = tokenizer.encode(chat.bos * switches.bos + head).tolist()
         breaks = "\n" * switches.newline_after_think
         # In one piece: byte-pair encodings may join the newlines of the template with ours.
         self._tail = tokenizer.encode(f"{tail}{_THINK}{breaks}{_LEAD_IN}").tolist()
@@ -190,27 +152,23 @@ class PromptBuilder:
     def critique(self, problem: str, steps: Sequence[str]) -> Int32[np.ndarray, " P"]:
         """[P] ids of the prompt that the critique follows; the last ones are those of the lead-in."""
         message = user_message(problem, steps, step_prefix=self._switches.step_prefix)
-        return frozen([*self._head, *plain_ids(self._tokenizer, message), *self._tail], np.int32)
+        return frozen([*self._head, *self.plain.ids(message).tolist(), *self._tail], np.int32)
 
     def onward(self, prompt: Int32[np.ndarray, " P"], text: str) -> Int32[np.ndarray, " Q"]:
         """[Q] ids of a prompt and of what was written after it; the prompt's ids stay, so its cache serves again."""
-        return frozen([*prompt.tolist(), *plain_ids(self._tokenizer, text)], np.int32)
+        return frozen([*prompt.tolist(), *self.plain.ids(text).tolist()], np.int32)
 
     def answer(self, prompt: Int32[np.ndarray, " P"], critique: str) -> Int32[np.ndarray, " Q"]:
         """[Q] ids after which yes or no is read: no trailing space, it belongs to the answer's token."""
         if not self._switches.close_think:
             return self.onward(prompt, f"{critique}\n{_ASKED}")
-        written = plain_ids(self._tokenizer, f"{critique.rstrip()}\n")
+        written = self.plain.ids(f"{critique.rstrip()}\n").tolist()
         return frozen([*prompt.tolist(), *written, *self._end_think], np.int32)
 
-    def count(self, text: str) -> int:
-        """Tokens of a text."""
-        return len(plain_ids(self._tokenizer, text))
 
-
-def _frame(template: RenderedTemplate) -> tuple[str, str]:
+def _frame(chat: ChatRenderer) -> tuple[str, str]:
     """Text before the user's message without begin tokens, and after it up to the think block."""
-    rendered = template.render([Message("user", _SLOT)], add_generation_prompt=True)
+    rendered = chat.render([Message("user", _SLOT)], add_generation_prompt=True)
     if _USER not in rendered or _ASSISTANT not in rendered:
         raise UsageError(
             f"the chat template has no {_USER} and {_ASSISTANT}: ThinkPRM was trained on the R1-Distill template; "
@@ -219,10 +177,10 @@ def _frame(template: RenderedTemplate) -> tuple[str, str]:
     head, slot, tail = rendered.partition(_SLOT)
     if not slot or _SLOT in tail:
         raise UsageError("the chat template must write the user's message once and unchanged")
-    if not template.bos or not head.startswith(template.bos):
+    if not chat.bos or not head.startswith(chat.bos):
         raise UsageError(f"the chat template must begin with its begin-of-sequence token, got {rendered[:40]!r}")
-    while head.startswith(template.bos):
-        head = head.removeprefix(template.bos)
+    while head.startswith(chat.bos):
+        head = head.removeprefix(chat.bos)
     before, _, after = tail.rpartition(_ASSISTANT)
     if after not in ("", _THINK, f"{_THINK}\n"):
         raise UsageError(

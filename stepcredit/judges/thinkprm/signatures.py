@@ -1,6 +1,5 @@
-"""What can become of a chain of ThinkPRM: named statuses, counted; loops; the yes/no probability."""
+"""What can become of a chain of ThinkPRM: named statuses, counted."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -8,21 +7,23 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import final
 
-from stepcredit.core.protocols import NextTokens
-from stepcredit.judges.thinkprm.labels import StepLabels, contradicts
+from stepcredit.judges.tallies import NEAR, Tally
+from stepcredit.judges.thinkprm.labels import StepLabels, compare_labels, contradicts
 
 
 class Status(StrEnum):
     """How a chain ended; the judge's own failures are errors, not statuses.
 
-    `truncated`: the score is a bound, as the engine did not name one of yes and no. `no_verdict`: labels are missing,
-    or neither yes nor no was named. `loop` and `over_long`: the critique was cut, repeating itself or not; nothing is
-    read from it. `contradicts`: labels and final answer say different things.
+    `truncated`: the score is a bound, as the engine did not name one of yes and no. `no_verdict`: there are no labels,
+    or neither yes nor no was named. `stopped_early`: labels of the first steps, all correct, and none of the others.
+    `loop` and `over_long`: the critique was cut, repeating itself or not; nothing is read from it. `contradicts`:
+    labels and final answer say different things.
     """
 
     OK = "ok"
     TRUNCATED = "truncated"
     NO_VERDICT = "no_verdict"
+    STOPPED_EARLY = "stopped_early"
     LOOP = "loop"
     OVER_LONG = "over_long"
     CONTRADICTS = "contradicts"
@@ -41,6 +42,8 @@ class Chain:
         reason: why something is missing, empty if nothing is.
         truncated: True if the score is a bound.
         resampled: True if it stands for a first one without a verdict.
+        leaked: True if the critique holds special tokens of the chat, spelt out.
+        partial: labels that stand there where they are not complete.
         soft: [L] probability of `correct` at each label read, `None` where it was not named; empty if not asked.
         tokens: tokens written, those of a first try included.
         calls: ids of its calls.
@@ -53,6 +56,8 @@ class Chain:
     reason: str = ""
     truncated: bool = False
     resampled: bool = False
+    leaked: bool = False
+    partial: int = 0
     soft: tuple[float | None, ...] = ()
     tokens: int = 0
     calls: tuple[str, ...] = ()
@@ -64,76 +69,15 @@ def closed(chain: Chain) -> Chain:
     >>> closed(Chain(Status.OK, 0.2, StepLabels((True,), 1))).status
     <Status.CONTRADICTS: 'contradicts'>
     """
+    if chain.labels is None and chain.partial:
+        reason = f"the critique stops after {chain.partial} labels, none of them incorrect"
+        return replace(chain, status=Status.STOPPED_EARLY, reason=reason)
     if chain.labels is None or chain.score is None:
         missing = "a step label" if chain.labels is None else "yes and no among the named tokens"
         return replace(chain, status=Status.NO_VERDICT, reason=f"the critique lacks {missing}")
     if contradicts(chain.labels, chain.score):
         return replace(chain, status=Status.CONTRADICTS)
     return replace(chain, status=Status.TRUNCATED if chain.truncated else Status.OK)
-
-
-def pair_probability(following: NextTokens, temperature: float = 1.0) -> tuple[float | None, bool]:
-    """Probability of the first of two candidates against the second, and whether it rests on a bound.
-
-    s = exp(l_1 / t) / (exp(l_1 / t) + exp(l_2 / t)); a candidate that was not named counts with the smallest log
-    probability that was.
-
-    Args:
-        following: log probabilities of the two, in nats.
-        temperature: t, above 0.
-
-    Returns:
-        The probability, `None` if neither was named, and True if one was not.
-
-    Source: thinkprm.md 4.4. Differs: a log probability of exactly 0 is one like any other.
-
-    >>> import numpy as np
-    >>> score, truncated = pair_probability(NextTokens(np.log(np.array([0.6, 0.2])), -9.0))
-    >>> round(score, 6), truncated
-    (0.75, False)
-    """
-    first, second = (float(value) for value in following.logprobs)
-    truncated = math.isnan(first) or math.isnan(second)
-    if truncated and (math.isnan(following.bound) or (math.isnan(first) and math.isnan(second))):
-        return None, True
-    first = following.bound if math.isnan(first) else first
-    second = following.bound if math.isnan(second) else second
-    if first == second:
-        return (None if math.isinf(first) else 0.5), truncated
-    difference = (first - second) / temperature
-    if difference < 0:
-        ratio = math.exp(max(difference, -745.0))
-        return ratio / (1.0 + ratio), truncated
-    return 1.0 / (1.0 + math.exp(-min(difference, 745.0))), truncated
-
-
-def is_looping(text: str, *, repeats: int = 4, shortest: int = 200, window: int = 20_000) -> bool:
-    """True if the text ends in one passage written `repeats` times or more, `shortest` characters long in all.
-
-    Args:
-        text: a critique that was cut: one that ended by itself may list equal verdicts.
-        repeats: how often the passage must stand there.
-        shortest: characters that the repetitions must fill.
-        window: characters of the end that are looked at.
-
-    Source: own (Z function of the reversed text, linear). Differs: thinkprm.md 7 names the detector, not its rule.
-
-    >>> is_looping("Step 1. " + "Wait, let me check again. " * 9), is_looping("Step 1. " * 3 + "Step 2 is wrong.")
-    (True, False)
-    """
-    reverse = text[-window:][::-1]
-    size, matched = len(reverse), [0] * len(reverse)
-    left = right = 0
-    for place in range(1, size):
-        run = min(right - place, matched[place - left]) if place < right else 0
-        while place + run < size and reverse[run] == reverse[place + run]:
-            run += 1
-        matched[place] = run
-        if place + run > right:
-            left, right = place, place + run
-        if run + place >= max(repeats * place, shortest):
-            return True
-    return False
 
 
 @final
@@ -145,24 +89,35 @@ class ChainCounts:
         chains: chains ended.
         statuses: chains by status.
         resampled: chains that stand for a first one without a verdict.
+        leaked: chains that hold special tokens of the chat, spelt out.
         bounds: chains whose score is a bound, contradicting ones included.
         scores: scores read.
         at_zero: scores below 0.01.
         at_one: scores above 0.99.
         tokens: tokens written.
+        sunk: labels that chains give unseen, having stopped at an error before, to steps that most of the chains that
+            looked call correct: label interference.
+        compared: labels of several chains on steps that at least one of them looked at, those of `sunk` included.
     """
 
     chains: int = 0
     statuses: MappingProxyType[Status, int] = field(default_factory=lambda: MappingProxyType({}))
     resampled: int = 0
+    leaked: int = 0
     bounds: int = 0
     scores: int = 0
     at_zero: int = 0
     at_one: int = 0
     tokens: int = 0
+    sunk: int = 0
+    compared: int = 0
 
-    def plus(self, chains: Iterable[Chain]) -> "ChainCounts":
+    def plus(self, chains: Iterable[Chain], *, same_steps: bool = False) -> "ChainCounts":
         """These counts and those of more chains.
+
+        Args:
+            chains: ended chains.
+            same_steps: True if all of them judge the same steps, which are compared.
 
         >>> counts = ChainCounts().plus([Chain(Status.OK, 0.999), Chain(Status.LOOP)])
         >>> counts.chains, counts.statuses[Status.LOOP], counts.at_one
@@ -172,16 +127,48 @@ class ChainCounts:
         scores = [chain.score for chain in more if chain.score is not None]
         statuses = Counter(self.statuses)
         statuses.update(chain.status for chain in more)
+        read = [chain.labels for chain in more if chain.labels is not None]
+        steps = compare_labels(read) if same_steps and len(read) > 1 else ()
+        looked = [step for step in steps if step.interference is not None]
         return ChainCounts(
             self.chains + len(more),
             MappingProxyType(dict(statuses)),
             self.resampled + sum(chain.resampled for chain in more),
+            self.leaked + sum(chain.leaked for chain in more),
             self.bounds + sum(chain.truncated and chain.score is not None for chain in more),
             self.scores + len(scores),
-            self.at_zero + sum(score < 0.01 for score in scores),
-            self.at_one + sum(score > 0.99 for score in scores),
+            self.at_zero + sum(score < NEAR for score in scores),
+            self.at_one + sum(score > 1 - NEAR for score in scores),
             self.tokens + sum(chain.tokens for chain in more),
+            self.sunk + sum(step.sunk for step in looked if step.interference),
+            self.compared + sum(step.correct + step.incorrect + step.sunk for step in looked),
         )
+
+    def tally(self) -> Tally:
+        """The counts by name: `chains`, every status, and the rest.
+
+        >>> found = ChainCounts().plus([Chain(Status.LOOP)]).tally()
+        >>> [(name, count) for name, count in found.items() if count]
+        [('chains', 1), ('loop', 1)]
+        """
+        return {
+            "chains": self.chains,
+            **{status.value: self.statuses.get(status, 0) for status in Status},
+            "resampled": self.resampled,
+            "leaks": self.leaked,
+            "bounds": self.bounds,
+            "scores": self.scores,
+            "at_zero": self.at_zero,
+            "at_one": self.at_one,
+            "output_tokens": self.tokens,
+            "sunk": self.sunk,
+            "compared": self.compared,
+        }
+
+    @property
+    def interference(self) -> float | None:
+        """Share of `compared` that is `sunk`, `None` without several chains on the same steps."""
+        return self.sunk / self.compared if self.compared else None
 
     @property
     def saturation(self) -> float | None:

@@ -18,6 +18,7 @@ from stepcredit.engines.server.settings import ServerSettings
 from stepcredit.judges.critic import CriticJudge, CriticSettings
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers
+from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
 from stepcredit.recipes.recorded.settings import (
     CheckerPart,
@@ -28,6 +29,8 @@ from stepcredit.recipes.recorded.settings import (
     given,
     refuse_others,
 )
+from stepcredit.recipes.recorded.writing_judges import writing_judge, writing_settings
+from stepcredit.recipes.recorded.writing_parts import WRITING
 from stepcredit.store.attempts import AttemptRecord, AttemptTotals
 from stepcredit.store.ledger import Ledger
 from stepcredit.tasks.checking import MathChecker
@@ -47,7 +50,7 @@ TEXT_ONLY = (
 
 OPENING = (
     "opening the judge's server takes up to 4 requests a session (the list of models, and a look at the weights),"
-    " before any solution"
+    " and up to 12 more for thinkprm and genprm (what it can do), before any solution"
 )
 """Said where a limit on calls leaves no room for these."""
 
@@ -67,6 +70,7 @@ class CallLog:
 
     Attributes:
         identity: gives log probabilities by which the model's weights are known again, `None` if it has none.
+        on_tally: gets what the judge's model did on each solution.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -74,6 +78,7 @@ class CallLog:
         self._waiting: list[AttemptRecord] = []
         self._write: Callable[[AttemptRecord], None] = self._waiting.append
         self.identity: Identity = _none
+        self.on_tally: OnTally = no_tally
 
     async def look(self) -> NDArray[np.float32] | None:
         """`identity`, which opens the server where nothing has asked it yet.
@@ -89,6 +94,10 @@ class CallLog:
     def drain(self) -> None:
         """From now on no request is begun."""
         self._budget.drain()
+
+    def tell(self, rollout: str, tally: Tally) -> None:
+        """What the judge's model did on one solution."""
+        self.on_tally(rollout, tally)
 
     def take(self, record: AttemptRecord) -> None:
         """One attempt."""
@@ -184,17 +193,19 @@ async def opened_judge(
     model: str | None,
     max_calls: int | None = None,
     max_cost: float | None = None,
+    tokenizer: str | None = None,
     ask: bool = True,
 ) -> AsyncGenerator[tuple[Judge, CallLog]]:
     """The judge by name, ready to be asked.
 
     Args:
-        name: `markers` or `critic`.
-        recipe: sections `[judge]` and `[server]` are read.
-        server: address of the critic's server.
+        name: of the judge.
+        recipe: `[server]` and the sections of the judge are read.
+        server: address of its server.
         model: its model; `None` asks the server for its only one.
         max_calls: goes before the recipe's.
         max_cost: goes before the recipe's.
+        tokenizer: folder or hub id of the model's tokenizer, for a judge that writes.
         ask: a server whose model is not named is asked for it now; else by the first `CallLog.look`.
 
     Raises:
@@ -208,7 +219,7 @@ async def opened_judge(
     part = recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None})
     budget = _budget(part)
     log = CallLog(budget)
-    chosen = _critic_settings(recipe.judge)
+    judge_settings(name, recipe)
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
     waits = {key: value for key, value in given(recipe.server).items() if key not in _LIMITS}
@@ -217,19 +228,21 @@ async def opened_judge(
         log.identity = client.identity
         if ask and not model:
             await log.look()
-        yield CriticJudge(client, chosen), log
+        if name in WRITING:
+            yield writing_judge(name, client, recipe, tokenizer=tokenizer, on_tally=log.tell), log
+        else:
+            yield CriticJudge(client, _critic_settings(recipe.judge)), log
 
 
-def judge_settings(name: FileJudge, part: JudgePart) -> dict[str, Any]:
+def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
     """All settings of the judge by name, defaults included.
 
     Raises:
         UsageError: for keys that the judge does not have.
-
-    >>> judge_settings("critic", JudgePart(votes=3))["votes"]
-    3
     """
-    return asdict(_markers_settings(part) if name == "markers" else _critic_settings(part))
+    if name in WRITING:
+        return writing_settings(name, recipe)
+    return asdict(_markers_settings(recipe.judge) if name == "markers" else _critic_settings(recipe.judge))
 
 
 def checker_of(part: CheckerPart) -> tuple[MathChecker, MathPool | None]:

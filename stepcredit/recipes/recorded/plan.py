@@ -56,7 +56,7 @@ class Plan:
     @property
     def asks_for_model(self) -> bool:
         """True if only the server can tell which model judges."""
-        return self.settings.judge == "critic" and not self.settings.model
+        return self.settings.judge != "markers" and not self.settings.model
 
     def parts(self, checker: MathChecker, judge: Judge, ledger: Ledger, *, watch: Watch | None) -> WalkParts:
         """What the walk is made of."""
@@ -114,7 +114,7 @@ def manifest_of(plan: Plan, *, checker: MathChecker, judge: Judge) -> dict[str, 
             "name": settings.judge,
             "model": settings.model or "",
             "server": settings.server or "",
-            **judge_settings(settings.judge, plan.recipe.judge),
+            **judge_settings(settings.judge, plan.recipe),
             "version": None if plan.asks_for_model else judge.fingerprint,
         },
         "checker": checker.fingerprint,

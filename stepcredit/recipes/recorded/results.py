@@ -1,7 +1,7 @@
 """Results of a walk over recorded solutions: the summary, the tables and what the step viewer shows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, final
 
 from stepcredit.core.protocols import Scale
@@ -10,6 +10,7 @@ from stepcredit.credit.batch import CreditSummary
 from stepcredit.recipes.recorded.credit import Credited
 from stepcredit.recipes.recorded.rollouts import Grouping
 from stepcredit.recipes.recorded.settings import ReportPart
+from stepcredit.recipes.recorded.signatures import signature_figures, signature_table
 from stepcredit.recipes.recorded.tally import Counts, Tally, ranked
 from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.report.build import rollout_view
@@ -38,6 +39,7 @@ class WalkResult:
         scale: what the judge's scores mean, `None` if nothing was judged.
         seconds: wall time of each stage.
         skipped: lines of the file that could not be used.
+        signatures: what the judge's model did, by name; empty if it counts nothing.
     """
 
     tally: Tally
@@ -48,6 +50,7 @@ class WalkResult:
     scale: Scale | None
     seconds: Mapping[str, float]
     skipped: tuple[SkippedLine, ...] = ()
+    signatures: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 def summary_of(result: WalkResult, counts: Counts, *, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,6 +90,7 @@ def summary_of(result: WalkResult, counts: Counts, *, settings: Mapping[str, Any
         "mixed_groups": result.grouping.mixed,
         "credit": None if credited is None else _credit_figures(credited.summary) | {"shard": credited.shard.name},
         "calls": _call_figures(result.calls),
+        "signatures": signature_figures(result.signatures),
         "seconds": round(sum(result.seconds.values()), 3),
         "stage_seconds": {name: round(value, 3) for name, value in result.seconds.items()},
         "settings": dict(settings),
@@ -102,6 +106,7 @@ def report_of(result: WalkResult, counts: Counts, *, title: str, facts: Sequence
     rare = {"failed": counts.failed, "quarantined": counts.quarantined, "lines skipped": counts.skipped}
     numbers += [(name, value) for name, value in rare.items() if value]
     tables = [_models_table(result.tally), _reasons_table(result.tally, counts), _labels_table(counts)]
+    tables += [signature_table(result.signatures)]
     tables += [] if result.credited is None else [_credit_table(result.credited.summary, result.grouping)]
     return ReportData(
         title=title,

@@ -33,6 +33,7 @@ from stepcredit.recipes.recorded.settings import (
     load_recorded,
     rule_settings,
 )
+from stepcredit.recipes.recorded.signatures import keeper, signature_warnings, summed
 from stepcredit.recipes.recorded.tally import Counts, Tally
 from stepcredit.recipes.recorded.walk import Walked, WalkParts, recall, walk_each
 from stepcredit.recipes.report_run import save_report
@@ -132,6 +133,7 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> Rec
             model=settings.model,
             max_calls=settings.max_calls,
             max_cost=settings.max_cost,
+            tokenizer=settings.judge_tokenizer,
             ask=False,
         ) as (judge, calls):
             drain.then(calls.drain)
@@ -139,6 +141,7 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> Rec
             opened = RunFolder.create_or_open(settings.out, manifest, later=JUDGE_VERSION, said=SAID)
             with opened as folder, session(folder) as note:
                 calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
+                calls.on_tally = keeper(folder.ledger)
                 if plan.asks_for_model:
                     await calls.look()
                 folder.settle(JUDGE_VERSION, judge.fingerprint, said=SAID[JUDGE_VERSION])
@@ -186,7 +189,11 @@ class _Running:
         scale = self.judge.scale if settings.reaches("judge") else None
         shown = tuple(kept[place] for place in self._shown())
         grouping, skipped = plan.input.grouping, plan.input.skipped
-        found = WalkResult(tally, shown, grouping, credited, folder.ledger.attempt_totals(), scale, seconds, skipped)
+        signatures = summed(folder.ledger)
+        for line in signature_warnings(signatures):
+            self.screen.say(line)
+        totals = folder.ledger.attempt_totals()
+        found = WalkResult(tally, shown, grouping, credited, totals, scale, seconds, skipped, signatures)
         return self._close(found)
 
     def _say_first(self) -> None:
@@ -245,7 +252,7 @@ class _Running:
 
     async def _asked(self, quarantine: Quarantine) -> Judge:
         """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
-        if self.plan.settings.judge != "critic":
+        if self.plan.settings.judge == "markers":
             return self.judge
         same = SameModel(self.judge, self.calls.look, self.folder.ledger)
         if quarantine.any_suspect and self.plan.settings.reaches("judge"):

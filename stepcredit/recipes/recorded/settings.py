@@ -12,10 +12,11 @@ from stepcredit.credit.choices import check_choice, nearest
 from stepcredit.credit.keep import Keep
 from stepcredit.credit.rule import Need
 from stepcredit.recipes.loading import Section, load_recipe
+from stepcredit.recipes.recorded.writing_parts import WRITING, GenPrmPart, ThinkPRMPart
 
 Stage = Literal["check", "split", "judge", "credit"]
 GroupBy = Literal["problem-and-model", "problem"]
-FileJudge = Literal["markers", "critic"]
+FileJudge = Literal["markers", "critic", "thinkprm", "genprm"]
 
 STAGES: tuple[str, ...] = get_args(Stage)
 RECIPE = Path(__file__).parents[1] / "recorded.toml"
@@ -120,6 +121,8 @@ class RecordedRecipe(Section):
     steps: StepsPart
     checker: CheckerPart
     judge: JudgePart = JudgePart()
+    thinkprm: ThinkPRMPart = ThinkPRMPart()
+    genprm: GenPrmPart = GenPrmPart()
     server: ServerPart = ServerPart()
     limits: LimitsPart
     credit: CreditPart
@@ -133,7 +136,7 @@ class RecordedSettings:
 
     Args:
         out: run folder.
-        judge: `markers` needs no model; `critic` asks the chat server.
+        judge: `markers` needs no model; `critic` asks the chat server; `thinkprm` and `genprm` go on with token ids.
         credit: name of the credit rule.
         until: last stage to walk.
         tokenizer: folder or file of a tokenizer; needed for credit. Without it a token is a byte.
@@ -145,6 +148,7 @@ class RecordedSettings:
         max_calls: most requests to the server over all sessions of the run; `None` takes the recipe's.
         max_cost: most cost over all sessions; needs prices in `[server]`; `None` takes the recipe's.
         skip_bad: leave out lines of the file that cannot be used, and count them, instead of refusing the file.
+        judge_tokenizer: folder or hub id of the judge's model, for its tokenizer and chat template.
 
     Raises:
         UsageError: for an unknown choice, or choices that do not go together.
@@ -163,17 +167,18 @@ class RecordedSettings:
     max_calls: int | None = None
     max_cost: float | None = None
     skip_bad: bool = False
+    judge_tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         check_choice("until", self.until, Stage)
         check_choice("group_by", self.group_by, GroupBy)
-        check_judge(self.judge, self.server, self.model)
+        check_judge(self.judge, self.server, self.model, self.judge_tokenizer)
         if self.until != "credit":
             return
         rule = rule_named(self.credit)
-        if self.judge == "critic" and Need.FLAGS in rule.needs:
+        if self.judge in ("critic", *WRITING) and Need.FLAGS in rule.needs:
             mend = "take --credit grpo_ps, or --judge markers"
-            raise UsageError(f"credit rule {self.credit} reads labels, and the critic gives scores; {mend}")
+            raise UsageError(f"credit rule {self.credit} reads labels, and judge {self.judge} gives scores; {mend}")
         if self.judge == "markers" and Need.SCORES in rule.needs:
             mend = "take --credit tp_grpo, or --judge critic"
             raise UsageError(f"credit rule {self.credit} reads scores, and markers gives some steps none; {mend}")
@@ -193,9 +198,11 @@ class RecordedSettings:
         asked = [flag for flag, value in limits.items() if value is not None]
         asked += [name for name in names if name.startswith("server.")]
         credit = [name for name in names if name.startswith("credit.")]
+        others = [name for name in names if name.split(".")[0] in WRITING and name.split(".")[0] != self.judge]
         idle = (
             (asked, "judge markers asks no model", self.judge == "markers"),
             (credit, "this walk ends before credit", not self.reaches("credit")),
+            (others, f"the judge is {self.judge}", True),
         )
         return tuple(
             f"{', '.join(given)} {'has' if len(given) == 1 else 'have'} no effect: {why}"
@@ -208,8 +215,8 @@ class RecordedSettings:
         return STAGES.index(self.until) >= STAGES.index(stage)
 
 
-def check_judge(name: str, server: str | None, model: str | None = None) -> None:
-    """Refuse an unknown judge, the critic without a server, and a server for a judge that asks none.
+def check_judge(name: str, server: str | None, model: str | None = None, tokenizer: str | None = None) -> None:
+    """Refuse an unknown judge, one without its server or tokenizer, and a server or tokenizer for one that needs none.
 
     Raises:
         UsageError: naming the mend.
@@ -221,6 +228,13 @@ def check_judge(name: str, server: str | None, model: str | None = None) -> None
     if name == "critic" and server is None:
         mend = "give --server URL (any OpenAI-style chat server) and --model NAME"
         raise UsageError(f"judge critic asks a model; {mend}")
+    if name in WRITING and server is None:
+        raise UsageError(f"judge {name} asks a model; give --server URL (vLLM) and --model NAME")
+    if name in WRITING and tokenizer is None:
+        mend = "give its folder, or the model's id on the hub, as tokenizer (run: --judge-tokenizer)"
+        raise UsageError(f"judge {name} goes on with token ids of the served model's tokenizer; {mend}")
+    if name not in WRITING and tokenizer is not None:
+        raise UsageError(f"judge {name} takes no tokenizer; leave it out, or give --judge thinkprm or genprm")
 
 
 def load_recorded(overrides: tuple[str, ...] = (), recipe: Path = RECIPE) -> RecordedRecipe:

@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from thinkprm_parts import (
     BOS,
     EOS,
@@ -22,7 +20,6 @@ from stepcredit.judges.thinkprm.prompt import (
     PROFILES,
     PromptBuilder,
     Switches,
-    plain_ids,
     solution_text,
     stop_strings,
     user_message,
@@ -141,21 +138,6 @@ def test_special_tokens_in_problem_and_critique_are_plain_text(qwen, token):
     answer = prompts.answer(plain, text)
     assert answer.tolist().count(special) == prompts.answer(plain, "z").tolist().count(special)
     assert text in qwen.decode(answer)
-
-
-def test_text_without_special_tokens_is_encoded_as_always(qwen):
-    text = "if a < b > c then |x| <div> é\n\n 12.5 \\boxed{7} <| |>"
-    assert plain_ids(qwen, text) == qwen.encode(text).tolist()
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from([*R1_TOKENS, "<", "think>", "<th", "ink>", "a ", "｜", ">"]), max_size=8))
-def test_no_mixture_makes_a_special_token(parts):
-    tokenizer = small_tokenizer()
-    special = {tokenizer.id_of(token) for token in R1_TOKENS}
-    ids = plain_ids(tokenizer, "".join(parts))
-    assert tokenizer.decode(ids) == "".join(parts)
-    assert not special & set(ids)
 
 
 def test_a_template_without_the_role_tokens_is_refused():
