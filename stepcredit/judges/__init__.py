@@ -9,11 +9,13 @@ from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Judge, Sampler, Tokenizer
 from stepcredit.judges.cache import CachedJudge, MemoryCache, VerdictCache
 from stepcredit.judges.critic import CriticJudge, CriticSettings
+from stepcredit.judges.discriminative.judge import DiscriminativeJudge
 from stepcredit.judges.intrinsic.embedded import EmbeddedReader
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers, world_markers
 from stepcredit.judges.intrinsic.statistics import ParseStatistics
 from stepcredit.judges.oracle import OracleJudge
+from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.taught import TaughtJudge
 from stepcredit.judges.wrappers import FlippedJudge, VotingJudge
 
@@ -22,6 +24,7 @@ __all__ = [
     "CachedJudge",
     "CriticJudge",
     "CriticSettings",
+    "DiscriminativeJudge",
     "EmbeddedReader",
     "FlippedJudge",
     "IntrinsicJudge",
@@ -30,6 +33,8 @@ __all__ = [
     "MemoryCache",
     "OracleJudge",
     "ParseStatistics",
+    "StepCritic",
+    "StepCriticSettings",
     "TaughtJudge",
     "VerdictCache",
     "VotingJudge",
@@ -77,6 +82,12 @@ JUDGES: dict[str, JudgeEntry] = {
     ),
     "critic": JudgeEntry(CriticJudge, ("chat model",), "any chat model names the first wrong step (ProcessBench)"),
     "oracle": JudgeEntry(OracleJudge, ("truth", "name"), "true step labels from outside, for measuring"),
+    "discriminative": JudgeEntry(
+        DiscriminativeJudge,
+        ("token classifier", "step format"),
+        "a reward model's class head or + and - tokens, read where each step ends",
+    ),
+    "step-critic": JudgeEntry(StepCritic, ("chat model",), "any chat model says yes or no to every step in one reply"),
 }
 """Judges by name."""
 
