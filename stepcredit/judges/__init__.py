@@ -9,6 +9,7 @@ from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Judge, Sampler, Tokenizer
 from stepcredit.judges.cache import CachedJudge, MemoryCache, VerdictCache
 from stepcredit.judges.critic import CriticJudge, CriticSettings
+from stepcredit.judges.discriminative.judge import DiscriminativeJudge
 from stepcredit.judges.genprm.judge import GenPrmJudge
 from stepcredit.judges.genprm.settings import GenPrmSettings
 from stepcredit.judges.intrinsic.embedded import EmbeddedReader
@@ -16,6 +17,7 @@ from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers, world_markers
 from stepcredit.judges.intrinsic.statistics import ParseStatistics
 from stepcredit.judges.oracle import OracleJudge
+from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.taught import TaughtJudge
 from stepcredit.judges.thinkprm.chains import ThinkPRMSettings
 from stepcredit.judges.thinkprm.judge import ThinkPRMJudge
@@ -26,6 +28,7 @@ __all__ = [
     "CachedJudge",
     "CriticJudge",
     "CriticSettings",
+    "DiscriminativeJudge",
     "EmbeddedReader",
     "FlippedJudge",
     "GenPrmJudge",
@@ -36,6 +39,8 @@ __all__ = [
     "MemoryCache",
     "OracleJudge",
     "ParseStatistics",
+    "StepCritic",
+    "StepCriticSettings",
     "TaughtJudge",
     "ThinkPRMJudge",
     "ThinkPRMSettings",
@@ -95,6 +100,12 @@ JUDGES: dict[str, JudgeEntry] = {
         "a GenPRM checkpoint analyses step by step, with code if a runner is given",
     ),
     "oracle": JudgeEntry(OracleJudge, ("truth", "name"), "true step labels from outside, for measuring"),
+    "discriminative": JudgeEntry(
+        DiscriminativeJudge,
+        ("token classifier", "step format"),
+        "a reward model's class head or + and - tokens, read where each step ends",
+    ),
+    "step-critic": JudgeEntry(StepCritic, ("chat model",), "any chat model says yes or no to every step in one reply"),
 }
 """Judges by name."""
 

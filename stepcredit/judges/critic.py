@@ -53,7 +53,7 @@ class CriticSettings:
         votes: replies asked; the most frequent boxed text wins, of equals the first.
 
     Source: ProcessBench, arXiv:2412.06559; genprm.md 9.3-9.4 (greedy, seed 42, 8,192 tokens; n = 8 at temperature 1).
-    Differs: votes take seeds of their own.
+    Differs: votes take seeds of their own; the top-p of 0.9 that goes with n = 8 is the chat model's to send.
     """
 
     max_tokens: int = 8192

@@ -14,6 +14,7 @@ from stepcredit.testing.parts import (
 )
 from stepcredit.testing.scripted_answers import Manners
 from stepcredit.testing.scripted_chat import ScriptedChat
+from stepcredit.testing.scripted_judge_parts import ScriptedClassifier, ScriptedCritiqueRater, ScriptedOutcomeJudge
 from stepcredit.testing.scripted_renderer import ScriptedRenderer
 from stepcredit.testing.scripted_server import Asked, ScriptedServer
 from stepcredit.testing.scripted_tokenizer import ScriptedTokenizer
@@ -26,9 +27,12 @@ __all__ = [
     "Manners",
     "ScriptedChat",
     "ScriptedChecker",
+    "ScriptedClassifier",
+    "ScriptedCritiqueRater",
     "ScriptedGroupJudge",
     "ScriptedJudge",
     "ScriptedLearner",
+    "ScriptedOutcomeJudge",
     "ScriptedRenderer",
     "ScriptedSampler",
     "ScriptedScorer",

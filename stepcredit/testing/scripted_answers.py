@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 
@@ -29,12 +29,15 @@ class Manners:
     Args:
         model: the name it gives of itself.
         ignores: parameters that it takes and silently ignores: `n`, `logprobs`, `return_token_ids`,
-            `prompt_logprobs`, `echo`, `logprob_token_ids`, `continue_final_message`, `stop`.
+            `prompt_logprobs`, `echo`, `logprob_token_ids`, `continue_final_message`, `stop`, `use_activation`.
         refuses: parameters that it answers with 422, and routes that it answers with 404; `prompt_ids` stands for a
             prompt given as ids.
         context: longest prompt plus completion, in tokens or words; 0 has no limit.
         delay_s: time before each good answer.
         key: if set, requests without this bearer token get 401.
+        pools: the pooling route answers a row a token (`all`), a row a `step_tag` (`step`), or one row (`whole`).
+        step_tag: token id of `step`.
+        classes: numbers of a row, the first of the table's.
     """
 
     model: str = "scripted"
@@ -43,6 +46,9 @@ class Manners:
     context: int = 0
     delay_s: float = 0.0
     key: str = ""
+    pools: Literal["all", "step", "whole"] = "all"
+    step_tag: int = 0
+    classes: int = 2
 
 
 @final
@@ -87,8 +93,10 @@ class Answers:
         if self.manners.key and asked.key != self.manners.key:
             raise UnanswerableError(401, f"Incorrect API key provided: {asked.key}")
         routes = {"chat/completions": self._chat, "completions": self._completions, "tokenize": self._tokenize}
+        routes["pooling"] = self._pooling
         if asked.route == "models" and "models" not in self.manners.refuses:
-            return {"object": "list", "data": [{"id": self.manners.model, "object": "model"}]}
+            length = {"max_model_len": self.manners.context} if self.manners.context else {}
+            return {"object": "list", "data": [{"id": self.manners.model, "object": "model", **length}]}
         if asked.route not in routes or asked.route in self.manners.refuses:
             raise UnanswerableError(404, "Not Found")
         named = {*asked.body, *(["prompt_ids"] if isinstance(asked.body.get("prompt"), list) else [])}
@@ -182,6 +190,20 @@ class Answers:
         said = " ".join(message["content"] for message in body.get("messages", ()))
         ids = self._prompt(body.get("prompt", said)).tolist()
         return {"tokens": ids, "count": len(ids), "max_model_len": self.manners.context or 1_000_000}
+
+    async def _pooling(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Class logits of a token are the first of its row in the table."""
+        ids = self._prompt(body["input"])
+        self._fits(len(ids), 0)
+        rows = self._policy().logprobs()[ids, : self.manners.classes]
+        if body.get("use_activation"):
+            rows = np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True)
+        if self.manners.pools == "step":
+            rows = rows[ids == self.manners.step_tag]
+        data: list[Any] = rows[-1].tolist() if self.manners.pools == "whole" else rows.tolist()
+        usage = {"prompt_tokens": len(ids), "total_tokens": len(ids)}
+        found = [{"index": 0, "object": "pooling", "data": data}]
+        return {"object": "list", "model": self.manners.model, "data": found, "usage": usage}
 
     def _prompt(self, prompt: str | list[int]) -> np.ndarray:
         if isinstance(prompt, list):

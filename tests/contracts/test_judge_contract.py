@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 sys.path += [str(Path(__file__).parents[1] / "judges" / name) for name in ("thinkprm", "genprm")]
 
@@ -15,6 +16,7 @@ from thinkprm_parts import small_template, small_tokenizer
 
 from stepcredit.core.protocols import Judge, Scale
 from stepcredit.core.records import Label, Outcome, Problem, Rollout, Steps, Verdict
+from stepcredit.engines.chat_template import ChatTemplate
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges import (
     CachedJudge,
@@ -26,10 +28,18 @@ from stepcredit.judges import (
     VotingJudge,
     judge_entry,
 )
+from stepcredit.judges.discriminative.formats import MarkedFormat
 from stepcredit.judges.intrinsic.embedded import judge_words
 from stepcredit.judges.taught import taught_words
 from stepcredit.tasks.reflection_world import WORDS
-from stepcredit.testing import ScriptedChat, ScriptedJudge, ScriptedSampler, ScriptedWriter, TabularPolicy
+from stepcredit.testing import (
+    ScriptedChat,
+    ScriptedClassifier,
+    ScriptedJudge,
+    ScriptedSampler,
+    ScriptedWriter,
+    TabularPolicy,
+)
 
 SIDES = {"right": {Label.CORRECT, Label.INCORRECT}, "wrong": {Label.MATCHED, Label.MISMATCHED}, "unscorable": set()}
 TEXTS = {
@@ -63,6 +73,17 @@ def _genprm(following: dict[str, float]) -> Judge:
     return judge_entry("genprm").make(writer, LITTLE, CHAT)
 
 
+def _discriminative(*, signed: bool) -> Judge:
+    """Scores a step by how many tokens come before its end."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({character: index for index, character in enumerate(alphabet)}, []))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    raw.add_special_tokens([AddedToken("<extra_0>", normalized=False)])
+    chat = ChatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    classifier = ScriptedClassifier(lambda ids: [0.0, float(len(ids) % 5) - 2.0], context=400)
+    return judge_entry("discriminative").make(classifier, MarkedFormat(FileTokenizer(raw), chat), signed=signed)
+
+
 JUDGES_UNDER_TEST = {
     "scripted": _scripted,
     "markers": judge_entry("markers").make,
@@ -79,6 +100,9 @@ JUDGES_UNDER_TEST = {
     "cached": lambda: CachedJudge(judge_entry("markers").make(), MemoryCache()),
     "vote": lambda: VotingJudge([judge_entry("markers").make(), judge_entry("world-markers").make()]),
     "flipped": lambda: FlippedJudge(judge_entry("markers").make(), 0.5, seed=3),
+    "discriminative": lambda: _discriminative(signed=False),
+    "discriminative, signed": lambda: _discriminative(signed=True),
+    "step-critic": lambda: judge_entry("step-critic").make(ScriptedChat(lambda _: "<verdicts>0: yes</verdicts>")),
 }
 
 

@@ -57,6 +57,22 @@ async def test_votes_are_counted_on_the_boxed_text():
     assert vote_boxed([None]) is None
 
 
+async def test_the_vote_is_on_the_raw_text_and_is_read_as_a_number_only_then():
+    """As ProcessBench has it (genprm.md 9.4): `3.` is another answer than `3`, and may win, which is no prediction."""
+    got, reasons = await scores("\\boxed{1.}", "\\boxed{1}", "\\boxed{1.}", "\\boxed{2}", votes=4, temperature=1.0)
+    assert got == [None] * 3
+    assert reasons[0] == "the boxed answer '1.' is no paragraph index of 0..2 and not -1"
+    assert (await scores("\\boxed{2}", "\\boxed{1}", "\\boxed{ 1 }", votes=3, temperature=1.0))[0] == [1.0, 0.0, None]
+    assert (await scores("\\boxed{2}", "\\boxed{1}", "none", votes=3, temperature=1.0))[0] == [1.0, 1.0, 0.0]
+
+
+async def test_votes_of_one_question_have_seeds_of_their_own():
+    """Seeds are part of the call's id: eight replies of one seed would be one reply eight times."""
+    chat = ScriptedChat(lambda _: "\\boxed{0}")
+    verdicts = await CriticJudge(chat, CriticSettings(votes=8, temperature=1.0)).judge(solution(STEPS))
+    assert len(set(verdicts[0].calls)) == 8
+
+
 async def test_the_prompt_shows_problem_and_numbered_paragraphs_and_no_reference_answer():
     chat = ScriptedChat(["\\boxed{-1}"])
     verdicts = await CriticJudge(chat).judge(solution(STEPS, problem="What is {x} + 3?"))

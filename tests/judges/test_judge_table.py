@@ -39,6 +39,11 @@ def test_judges_that_write_are_made_from_writer_tokenizer_and_template():
     assert judge_entry("thinkprm").needs == judge_entry("genprm").needs == ("writer", "tokenizer", "chat template")
 
 
+def test_judges_of_steps_say_what_they_need():
+    assert judge_entry("discriminative").needs == ("token classifier", "step format")
+    assert judge_entry("step-critic").needs == ("chat model",)
+
+
 def test_an_unknown_judge_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match="unknown judge 'marker'; did you mean 'markers'"):
         judge_entry("marker")

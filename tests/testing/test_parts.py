@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 
-from stepcredit.core import protocols
+from stepcredit.core import judge_parts, protocols
 from stepcredit.core.errors import EngineError, JudgeError
 from stepcredit.core.protocols import Message
 from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout, Verdict
 from stepcredit.testing import (
     ScriptedChat,
     ScriptedChecker,
+    ScriptedClassifier,
+    ScriptedCritiqueRater,
     ScriptedGroupJudge,
     ScriptedJudge,
     ScriptedLearner,
+    ScriptedOutcomeJudge,
     ScriptedRenderer,
     ScriptedSampler,
     ScriptedScorer,
@@ -68,6 +71,33 @@ def test_every_protocol_has_a_double():
     ]
     named = {n for n, v in vars(protocols).items() if getattr(v, "_is_protocol", False) and n != "Protocol"}
     assert len(doubles) == len(named)
+
+
+def test_every_protocol_of_judge_parts_has_a_double():
+    classifier: judge_parts.TokenClassifier = ScriptedClassifier(lambda ids: [0.0, 0.0])
+    outcome_judge: judge_parts.OutcomeJudge = ScriptedOutcomeJudge(lambda group: [])
+    rater: judge_parts.CritiqueRater = ScriptedCritiqueRater(lambda critique: None)
+    named = [n for n, v in vars(judge_parts).items() if getattr(v, "_is_protocol", False) and n != "Protocol"]
+    assert len([classifier, outcome_judge, rater]) == len(named)
+
+
+async def test_judge_parts():
+    classifier = ScriptedClassifier(lambda ids: [len(ids), ids[-1]], context=3)
+    found = await classifier.classify(np.array([5, 6, 7]), np.array([0, 2]))
+    assert found.values.tolist() == [[1, 5], [3, 7]]
+    assert (classifier.asked, found.calls) == ([((5, 6, 7), (0, 2))], ("call-1",))
+    with pytest.raises(EngineError, match="4 tokens do not fit the script's 3"):
+        await classifier.classify(np.arange(4), np.array([0]))
+    with pytest.raises(EngineError, match="the script gave 1 logits for 2 classes"):
+        await ScriptedClassifier(lambda ids: [0.0]).classify(np.arange(4), np.array([0]))
+    outcome = await ScriptedChecker().check(rollout("a"))
+    judge = ScriptedOutcomeJudge(lambda group: [Verdict(score=1.0)])
+    assert await judge.rate(Group("g", (outcome,))) == (Verdict(score=1.0),)
+    with pytest.raises(JudgeError, match="g: the script gave 1 verdicts for 0 outcomes"):
+        await judge.rate(Group("g", ()))
+    rater = ScriptedCritiqueRater(lambda critique: None if "?" in critique else float(len(critique)))
+    assert (await rater.rate_critique("p", ["s"], "four")).score == 4.0
+    assert (await rater.rate_critique("p", ["s"], "?")).reason == "the script has no score"
 
 
 def test_tokenizer():
