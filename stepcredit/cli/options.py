@@ -15,7 +15,9 @@ SetOption = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
 ]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings; see `stepcredit recipes`.")]
-ServerOption = Annotated[str | None, typer.Option(help="Address of an OpenAI-style chat server, for critic.")]
+ServerOption = Annotated[
+    str | None, typer.Option(help="Address of an OpenAI-style chat server, for critic and intrinsic.")
+]
 ModelOption = Annotated[str | None, typer.Option(help="Name of the model on that server, if it has several.")]
 MaxCallsOption = Annotated[
     int | None,

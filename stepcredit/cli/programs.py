@@ -32,6 +32,7 @@ class FileJudge(StrEnum):
 
     MARKERS = "markers"
     CRITIC = "critic"
+    INTRINSIC = "intrinsic"
 
 
 class Stage(StrEnum):
@@ -109,7 +110,7 @@ def judge(
         Path, typer.Argument(metavar="FILE", help="JSONL or JSONL.gz: problem, answer or gold, completion or response.")
     ],
     judge: Annotated[
-        FileJudge, typer.Option(help="markers needs no model; critic asks a chat server.")
+        FileJudge, typer.Option(help="markers needs no model; critic and intrinsic ask a chat server.")
     ] = FileJudge.MARKERS,
     server: ServerOption = None,
     model: ModelOption = None,

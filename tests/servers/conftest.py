@@ -1,4 +1,4 @@
-"""The real server: vLLM on the CPU, in a virtual environment of its own, one for all tests of this folder."""
+"""Real servers: vLLM on the CPU and `transformers serve`, in an environment of their own; one each for all tests."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,21 +29,69 @@ class RealServer:
 @pytest.fixture(scope="session")
 def real_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """A running vLLM with a tiny random model; killed, with all its processes, at the end."""
+    folder = _asked(request, tmp_path_factory)
+    from tests.servers.tiny_model import build
+
+    build(folder / "model", seed=0)
+    with _vllm(folder, context=512) as url:
+        yield RealServer(url, folder / "model")
+
+
+@pytest.fixture(scope="session")
+def judge_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """A running vLLM with a tiny random model that has the vocabulary and template of R1-Distill-Qwen."""
+    folder = _asked(request, tmp_path_factory)
+    from tests.servers.tiny_qwen import CONTEXT, DATA, build
+
+    if not DATA.exists():
+        pytest.skip("needs ../shared/data")
+    build(folder / "model", seed=0)
+    with _vllm(folder, context=CONTEXT) as url:
+        yield RealServer(url, folder / "model")
+
+
+@pytest.fixture(scope="session")
+def plain_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """A running `transformers serve`, which takes many parameters and ignores them."""
+    folder = _asked(request, tmp_path_factory)
+    from tests.servers.tiny_model import build
+
+    build(folder / "model", seed=0)
+    port = _free_port()
+    command = [VENV / "bin" / "transformers", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with _running([*command, "--device", "cpu"], folder, url=f"http://127.0.0.1:{port}", answers="/v1/models") as url:
+        yield RealServer(url, folder / "model")
+
+
+def _asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for a server that was asked for, and can be started."""
     if "servers" not in str(request.config.getoption("markexpr")):
         pytest.skip("starts a real server, about a minute: run with -m servers")
     if not list(VENV.glob(".complete-*")):
         pytest.skip("no .venv-vllm: run tests/servers/make_venv.sh (3 GB, some minutes)")
-    from tests.servers.tiny_model import build
+    return tmp_path_factory.mktemp("server")
 
-    folder = tmp_path_factory.mktemp("server")
-    build(folder / "model", seed=0)
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def _vllm(folder: Path, *, context: int) -> Iterator[str]:
+    port = _free_port()
     flags = {"model": folder / "model", "served-model-name": "tiny", "host": "127.0.0.1", "port": port}
-    flags |= {"dtype": "float32", "max-model-len": 512, "max-num-seqs": 16}
+    flags |= {"dtype": "float32", "max-model-len": context, "max-num-seqs": 16}
     command = [VENV / "bin" / "python", "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
     command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    with _running(command, folder, url=f"http://127.0.0.1:{port}", answers="/health") as url:
+        yield url
+
+
+@contextmanager
+def _running(command: list[str | Path], folder: Path, *, url: str, answers: str) -> Iterator[str]:
+    """The server's process while the block runs."""
     quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     quiet["TORCHDYNAMO_DISABLE"] = "1"  # compiling the sampler takes minutes on a busy machine, and gains nothing here
     env = {**os.environ, **quiet, "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1"}
@@ -50,8 +99,8 @@ def real_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=folder, start_new_session=True)
     try:
-        _wait(process, f"http://127.0.0.1:{port}/health", log)
-        yield RealServer(f"http://127.0.0.1:{port}", folder / "model")
+        _wait(process, url + answers, log)
+        yield url
     finally:
         # The engine runs in processes of its own: all of the session go, however the parent fares.
         os.killpg(process.pid, signal.SIGKILL)
