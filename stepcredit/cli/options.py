@@ -17,7 +17,7 @@ SetOption = Annotated[
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings; see `stepcredit recipes`.")]
 ServerOption = Annotated[
     str | None,
-    typer.Option(help="Address of an OpenAI-style chat server for critic, of vLLM for thinkprm and genprm."),
+    typer.Option(help="Address of an OpenAI-style chat server (critic, intrinsic), or of vLLM (thinkprm, genprm)."),
 ]
 JudgeTokenizerOption = Annotated[
     str | None,

@@ -33,6 +33,7 @@ class FileJudge(StrEnum):
 
     MARKERS = "markers"
     CRITIC = "critic"
+    INTRINSIC = "intrinsic"
     THINKPRM = "thinkprm"
     GENPRM = "genprm"
 
@@ -113,7 +114,9 @@ def judge(
     ],
     judge: Annotated[
         FileJudge,
-        typer.Option(help="markers needs no model; critic asks a chat server, thinkprm and genprm such a checkpoint."),
+        typer.Option(
+            help="markers needs no model; critic and intrinsic ask a chat server, thinkprm and genprm a checkpoint."
+        ),
     ] = FileJudge.MARKERS,
     server: ServerOption = None,
     model: ModelOption = None,

@@ -151,9 +151,13 @@ class FileTokenizer:
     def _digest(self) -> str:
         return digest("tokenizer", self._json, self._eos)
 
-    @cached_property
+    @property
     def added_ids(self) -> frozenset[int]:
         """Ids of tokens that are read by their text, whatever stands around it: roles, ends, tags."""
+        return self._added
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
         return frozenset(self._tokenizer.get_added_tokens_decoder())
 
     @cached_property

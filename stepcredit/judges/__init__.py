@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any, final
 
 from stepcredit.core.errors import UsageError
-from stepcredit.core.protocols import Judge, Sampler, Tokenizer
+from stepcredit.core.protocols import ChatModel, Judge, Sampler, Tokenizer
 from stepcredit.judges.cache import CachedJudge, MemoryCache, VerdictCache
 from stepcredit.judges.critic import CriticJudge, CriticSettings
 from stepcredit.judges.discriminative.judge import DiscriminativeJudge
@@ -15,17 +15,21 @@ from stepcredit.judges.genprm.settings import GenPrmSettings
 from stepcredit.judges.intrinsic.embedded import EmbeddedReader
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers, world_markers
+from stepcredit.judges.intrinsic.server import ServerReader, ServerReaderSettings
 from stepcredit.judges.intrinsic.statistics import ParseStatistics
+from stepcredit.judges.metering import Meter, MeteredChat, Spending
 from stepcredit.judges.oracle import OracleJudge
 from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.taught import TaughtJudge
 from stepcredit.judges.thinkprm.chains import ThinkPRMSettings
 from stepcredit.judges.thinkprm.judge import ThinkPRMJudge
-from stepcredit.judges.wrappers import FlippedJudge, VotingJudge
+from stepcredit.judges.wrappers import BudgetedJudge, CalibratedJudge, FlippedJudge, VotingJudge
 
 __all__ = [
     "JUDGES",
+    "BudgetedJudge",
     "CachedJudge",
+    "CalibratedJudge",
     "CriticJudge",
     "CriticSettings",
     "DiscriminativeJudge",
@@ -37,8 +41,13 @@ __all__ = [
     "IntrinsicSettings",
     "JudgeEntry",
     "MemoryCache",
+    "Meter",
+    "MeteredChat",
     "OracleJudge",
     "ParseStatistics",
+    "ServerReader",
+    "ServerReaderSettings",
+    "Spending",
     "StepCritic",
     "StepCriticSettings",
     "TaughtJudge",
@@ -78,6 +87,11 @@ def _embedded(sampler: Sampler, tokenizer: Tokenizer, settings: IntrinsicSetting
     return IntrinsicJudge(EmbeddedReader(sampler, tokenizer), settings, **more)
 
 
+def _server(model: ChatModel, settings: IntrinsicSettings | None = None, **more: Any) -> Judge:
+    reader = ServerReader(model, more.pop("reading", None))
+    return IntrinsicJudge(reader, settings, **more)
+
+
 JUDGES: dict[str, JudgeEntry] = {
     "markers": JudgeEntry(_markers, (), "intrinsic, read by marker words, numbers and expressions; no model"),
     "world-markers": JudgeEntry(_world_markers, (), "intrinsic, read by the grammar of the embedded worlds; no model"),
@@ -85,6 +99,7 @@ JUDGES: dict[str, JudgeEntry] = {
     "embedded": JudgeEntry(
         _embedded, ("sampler", "tokenizer"), "intrinsic, read by a small model taught from structure; embedded worlds"
     ),
+    "server": JudgeEntry(_server, ("chat model",), "intrinsic, read by any chat model, in prompts of our own"),
     "taught": JudgeEntry(
         TaughtJudge, ("sampler", "tokenizer"), "a small model taught with true step labels; embedded worlds"
     ),

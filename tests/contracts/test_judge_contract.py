@@ -1,8 +1,10 @@
 """What every judge owes (core.protocols.Judge); a new judge joins with a line in `JUDGES_UNDER_TEST`."""
 
 import inspect
+import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +16,19 @@ sys.path += [str(Path(__file__).parents[1] / "judges" / name) for name in ("thin
 from genprm_doubles import CHAT, LITTLE
 from thinkprm_parts import small_template, small_tokenizer
 
-from stepcredit.core.protocols import Judge, Scale
+from stepcredit.core.protocols import Judge, Message, Scale
 from stepcredit.core.records import Label, Outcome, Problem, Rollout, Steps, Verdict
 from stepcredit.engines.chat_template import ChatTemplate
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges import (
+    BudgetedJudge,
     CachedJudge,
+    CalibratedJudge,
     CriticJudge,
     FlippedJudge,
     MemoryCache,
+    Meter,
+    MeteredChat,
     OracleJudge,
     ThinkPRMSettings,
     VotingJudge,
@@ -84,6 +90,22 @@ def _discriminative(*, signed: bool) -> Judge:
     return judge_entry("discriminative").make(classifier, MarkedFormat(FileTokenizer(raw), chat), signed=signed)
 
 
+def _reads(messages: Sequence[Message]) -> str:
+    """No reflections, and every step matched: what a chat model may say of a text of any number of steps."""
+    said = messages[-1].content
+    if '"reflections"' in said:
+        return '{"reflections": []}'
+    count = sum(line.startswith("[") for line in said.splitlines()) - 1
+    return json.dumps({"matches": [{"step": k, "verdict": "match"} for k in range(count)]})
+
+
+def _budgeted(max_tokens: int) -> Judge:
+    meter = Meter()
+    return BudgetedJudge(
+        CriticJudge(MeteredChat(ScriptedChat(lambda _: "\\boxed{0}"), meter)), meter, max_tokens=max_tokens
+    )
+
+
 JUDGES_UNDER_TEST = {
     "scripted": _scripted,
     "markers": judge_entry("markers").make,
@@ -97,6 +119,12 @@ JUDGES_UNDER_TEST = {
     "thinkprm that says nothing": lambda: _thinkprm("labels", said="I cannot tell."),
     "genprm": lambda: _genprm({"Yes": 0.8, "No": 0.1}),
     "genprm that says nothing": lambda: _genprm({}),
+    "server": lambda: judge_entry("server").make(ScriptedChat(_reads)),
+    "server that says nothing": lambda: judge_entry("server").make(ScriptedChat(lambda _: "I cannot tell.")),
+    "calibrated": lambda: CalibratedJudge(_scripted(), temperature=2.0),
+    "calibrated by points": lambda: CalibratedJudge(_scripted(), points=((0.0, 0.1), (1.0, 0.6))),
+    "budgeted": lambda: _budgeted(10**6),
+    "budgeted to nothing": lambda: _budgeted(1),
     "cached": lambda: CachedJudge(judge_entry("markers").make(), MemoryCache()),
     "vote": lambda: VotingJudge([judge_entry("markers").make(), judge_entry("world-markers").make()]),
     "flipped": lambda: FlippedJudge(judge_entry("markers").make(), 0.5, seed=3),
@@ -160,5 +188,7 @@ def test_judging_is_asynchronous_and_takes_one_solution(make):
 
 def test_fingerprints_tell_the_judges_apart():
     made = {name: build().fingerprint for name, build in JUDGES_UNDER_TEST.items()}
-    del made["cached"], made["critic that says nothing"], made["genprm that says nothing"]
+    for same in ("cached", "critic that says nothing", "genprm that says nothing", "server that says nothing"):
+        del made[same]
+    del made["budgeted"], made["budgeted to nothing"]
     assert len(set(made.values())) == len(made)

@@ -155,7 +155,7 @@ def test_credit_without_a_tokenizer_names_the_flag(tmp_path: Path, capsys: pytes
         (("--set", "credit.scale=fixd"), r"scale = 'fixd' is unknown; did you mean 'fixed'\?"),
         (("--credit", "tpgrpo"), r"credit rule 'tpgrpo' is unknown; did you mean 'tp_grpo'\?"),
         (("--server", "http://localhost:1"), r"--server names a model, and judge markers asks none; give --judge cr"),
-        (("--model", "m"), r"--model names a model, and judge markers asks none; give --judge critic, or leave it out"),
+        (("--model", "m"), r"--model names a model, and judge markers asks none; give --judge critic or intrinsic"),
         (("--judge", "critic"), r"judge critic asks a model; give --server URL"),
         (
             ("--judge", "critic", "--server", "http://localhost:1"),

@@ -21,7 +21,7 @@ from stepcredit.judges.intrinsic.parser import (
     parse_trace_verify,
     parse_verify,
 )
-from stepcredit.judges.intrinsic.replies import Reject, TracedVerification
+from stepcredit.judges.intrinsic.replies import Reject, RejectReason, TracedVerification
 from stepcredit.judges.intrinsic.statistics import ParseStatistics, RejectedReply, SolutionKind
 from stepcredit.judges.intrinsic.tasks import (
     MatchTask,
@@ -33,16 +33,26 @@ from stepcredit.judges.intrinsic.tasks import (
     TraceVerifyTask,
     VerifyTask,
 )
+from stepcredit.judges.intrinsic.voting import (
+    vote_matches,
+    vote_trace,
+    vote_traced_verification,
+    vote_verification,
+)
 from stepcredit.judges.verdicts import UNMATCHABLE, UNSCORABLE, labelled, unknown
 
 AskedT = TypeVar("AskedT", bound=Task)
 AnswerT = TypeVar("AnswerT")
+ResultT = TypeVar("ResultT")
 
 PROTOCOL_VERSION = 1
 """Raised when labels for equal replies change; part of the fingerprint."""
 
 UNTRACEABLE = "admits an error whose source cannot be traced"
 """Reason at the step of a reflection that takes no step back because none is its source."""
+
+TIED = "votes on whether the answer block uses it tie"
+"""Reason at a step of a wrong solution of which as many replies say one thing as the other."""
 
 
 @final
@@ -53,6 +63,7 @@ class IntrinsicSettings:
     Args:
         merged: True asks P2 and P3 in one call a reflection, False in two.
         retries: further tries after a rejected reply, each told what was wrong.
+        votes: replies asked to each of P2, P3 and P4, on which `voting` decides; the reader must draw them at random.
         include_reflection: True blames the reflection too, not only what it takes back. An exhibit, not the paper: a
             policy trained so stops admitting mistakes (embedded_world.md 8.4).
     """
@@ -60,6 +71,7 @@ class IntrinsicSettings:
     merged: bool = True
     retries: int = 2
     include_reflection: bool = False
+    votes: int = 1
 
 
 @final
@@ -103,7 +115,7 @@ class IntrinsicJudge:
         statistics: collector for F3; one of its own if `None`.
 
     Raises:
-        UsageError: if `retries` is negative.
+        UsageError: if `retries` is negative, or `votes` below 1.
 
     Source: TP-GRPO, arXiv:2507.23317; tp_grpo.md 1.3, 1.4, 1.9. Differs: prompts and reply form are ours.
     """
@@ -117,6 +129,8 @@ class IntrinsicJudge:
         self._settings = settings or IntrinsicSettings()
         if self._settings.retries < 0:
             raise UsageError(f"retries must be at least 0, got {self._settings.retries}")
+        if self._settings.votes < 1:
+            raise UsageError(f"votes must be at least 1, got {self._settings.votes}")
         self.statistics = statistics or ParseStatistics()
 
     @property
@@ -150,6 +164,8 @@ class IntrinsicJudge:
     async def propose(self, steps: Steps) -> tuple[tuple[int, int], ...] | None:
         """P0: ranges of semantic steps over the think block's steps, which serve as paragraphs.
 
+        A think block of one paragraph or none is not asked about.
+
         Returns:
             Half-open ranges that tile the think block's steps, as `steps.apply_ranges` takes them, or `None` if no
             reply could be read. In the reply itself both ends are inclusive.
@@ -158,6 +174,8 @@ class IntrinsicJudge:
             JudgeError: if the reader broke.
         """
         think, _ = _blocks(steps)
+        if len(think) < 2:
+            return tuple((k, k + 1) for k in think)
         task = SplitTask(steps.rollout.problem.text, tuple(steps.texts[k] for k in think))
         kind: SolutionKind = "right" if steps.outcome.status == "right" else "wrong"
         try:
@@ -200,9 +218,10 @@ class IntrinsicJudge:
         if think:
             texts = tuple(steps.texts[k] for k in think)
             task = MatchTask(steps.rollout.problem.text, texts, tuple(steps.texts[k] for k in block))
-            matches, calls = await self._ask(task, parse_match, kind="wrong", rollout=steps.rollout.id)
-            for k, matched in zip(think, matches.matched, strict=True):
-                verdicts[k] = labelled(Label.MATCHED if matched else Label.MISMATCHED, calls=calls)
+            replies, calls = await self._poll(task, parse_match, kind="wrong", rollout=steps.rollout.id)
+            for k, matched in zip(think, vote_matches(replies), strict=True):
+                label = Label.MATCHED if matched else Label.MISMATCHED
+                verdicts[k] = Verdict(reason=TIED, calls=calls) if matched is None else labelled(label, calls=calls)
         self.statistics.solution("judged")
         return tuple(verdicts)
 
@@ -228,38 +247,76 @@ class IntrinsicJudge:
         self, problem: str, shown: tuple[str, ...], rollout: str
     ) -> tuple[TracedVerification, tuple[str, ...]]:
         if self._settings.merged:
-            task = TraceVerifyTask(problem, shown)
-            return await self._ask(task, parse_trace_verify, kind="right", rollout=rollout)
-        trace, calls = await self._ask(TraceTask(problem, shown), parse_trace, kind="right", rollout=rollout)
+            both, calls = await self._poll(
+                TraceVerifyTask(problem, shown), parse_trace_verify, kind="right", rollout=rollout
+            )
+            return vote_traced_verification(both), calls
+        traces, calls = await self._poll(TraceTask(problem, shown), parse_trace, kind="right", rollout=rollout)
+        trace = vote_trace(traces)
         if trace.source is None:
             return TracedVerification(None, trace.evidence, ()), calls
         verify = VerifyTask(problem, shown, trace.source, trace.evidence)
-        verified, more = await self._ask(verify, parse_verify, kind="right", rollout=rollout)
-        return TracedVerification(trace.source, trace.evidence, verified.wrong), (*calls, *more)
+        verified, more = await self._poll(verify, parse_verify, kind="right", rollout=rollout)
+        wrong = vote_verification(verified).wrong
+        return TracedVerification(trace.source, trace.evidence, wrong), (*calls, *more)
+
+    async def _poll(
+        self, task: AskedT, parse: Callable[[AskedT, str], AnswerT | Reject], *, kind: SolutionKind, rollout: str
+    ) -> tuple[list[AnswerT], tuple[str, ...]]:
+        """The answers that could be read, at least one, and the calls of all.
+
+        Raises:
+            _UnreadableError: if none could.
+        """
+
+        async def one(vote: int) -> tuple[AnswerT, tuple[str, ...]] | _UnreadableError:
+            try:
+                return await self._ask(task, parse, kind=kind, rollout=rollout, vote=vote)
+            except _UnreadableError as error:
+                return error
+
+        ballots = await _together(one(vote) for vote in range(self._settings.votes))
+        calls = tuple(c for ballot in ballots for c in (ballot[1] if isinstance(ballot, tuple) else ballot.calls))
+        answers = [ballot[0] for ballot in ballots if isinstance(ballot, tuple)]
+        for ballot in ballots:
+            if not answers and isinstance(ballot, _UnreadableError):
+                ballot.calls = calls
+                raise ballot
+        return answers, calls
 
     async def _ask(
-        self, task: AskedT, parse: Callable[[AskedT, str], AnswerT | Reject], *, kind: SolutionKind, rollout: str
+        self,
+        task: AskedT,
+        parse: Callable[[AskedT, str], AnswerT | Reject],
+        *,
+        kind: SolutionKind,
+        rollout: str,
+        vote: int = 0,
     ) -> tuple[AnswerT, tuple[str, ...]]:
         calls: tuple[str, ...] = ()
         error = ""
-        for attempt in range(self._settings.retries + 1):
+        tries = self._settings.retries + 1
+        for attempt in range(tries):
             started = monotonic()
             try:
-                reply = await self._reader.answer(task, attempt=attempt, error=error)
+                reply = await self._reader.answer(task, attempt=vote * tries + attempt, error=error)
             except (EngineError, BudgetError):
                 self.statistics.end(task.name, kind, "broken")
                 raise
             self.statistics.call(task.name, kind, reply, latency_s=monotonic() - started)
             calls = (*calls, reply.call) if reply.call else calls
-            result = parse(task, reply.text)
+            result = reply.fault or parse(task, reply.text)
             if not isinstance(result, Reject):
                 self.statistics.end(task.name, kind, "after_retry" if attempt else "first_try")
                 return result, calls
             rejected = RejectedReply(rollout, task.name, attempt, result, reply.text, reply.call)
             self.statistics.reject(kind, rejected)
             error = str(result)
+            if result.reason is RejectReason.TOO_LONG:  # it would be as long again
+                tries = attempt + 1
+                break
         self.statistics.end(task.name, kind, "failed")
-        raise _UnreadableError(task, self._settings.retries + 1, error, calls)
+        raise _UnreadableError(task, tries, error, calls)
 
 
 def _blocks(steps: Steps) -> tuple[list[int], list[int]]:
@@ -278,7 +335,7 @@ def _why_unmatchable(steps: Steps) -> str:
     return f"think block never closed: {UNMATCHABLE}"
 
 
-async def _together(coroutines: Iterable[Coroutine[None, None, _Blame]]) -> list[_Blame]:
+async def _together(coroutines: Iterable[Coroutine[None, None, ResultT]]) -> list[ResultT]:
     """All results in order; if one raises, the others are cancelled."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:

@@ -9,8 +9,14 @@ ReflectionKind = Literal["error", "confirm"]
 
 
 class RejectReason(StrEnum):
-    """Why a reply was not taken."""
+    """Why a reply was not taken: first what may be wrong with it before it is read, then what the parser finds."""
 
+    CUT = "cut by length"
+    EMPTY = "empty"
+    FENCED = "in a code fence"
+    CHAT_TOKENS = "chat tokens"
+    TEXT_AROUND = "text around the JSON"
+    TOO_LONG = "longer than the model's context"
     NOT_JSON = "not JSON"
     NOT_AN_OBJECT = "not an object"
     WRONG_KEYS = "wrong keys"

@@ -9,6 +9,8 @@ Source: tp_grpo.md 3 (prompt structure). Differs: `P23` is the merged, cheaper f
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, final
 
+from stepcredit.judges.intrinsic.replies import Reject
+
 
 @final
 @dataclass(frozen=True)
@@ -134,12 +136,14 @@ class ReaderReply:
         call: id of the model call, empty if there was none.
         input_tokens: tokens read, `None` if not reported.
         output_tokens: tokens written, `None` if not reported.
+        fault: why the text is not worth reading (cut, wrapped, never written); `None` leaves it to the parser.
     """
 
     text: str
     call: str = ""
     input_tokens: int | None = None
     output_tokens: int | None = None
+    fault: Reject | None = None
 
 
 class Reader(Protocol):
@@ -155,7 +159,8 @@ class Reader(Protocol):
 
         Args:
             task: what to read.
-            attempt: 0 for the first try; a model takes a new seed for every attempt.
+            attempt: 0 for the first try; a model takes a new seed for every attempt. Where replies are voted on,
+                further votes go on counting, and their first tries come without an error.
             error: why the previous attempt was rejected, empty at first; a model is shown it.
 
         Raises:

@@ -4,13 +4,13 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stepcredit.core.errors import BudgetError, ChangedModelError, EngineError, JudgeError
+from stepcredit.core.errors import BudgetError, ChangedModelError, EngineError, JudgeError, UsageError
 from stepcredit.core.protocols import Judge, Scale
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.engines.server.budget import Budget, Prices
@@ -18,8 +18,10 @@ from stepcredit.engines.server.settings import ServerSettings
 from stepcredit.judges.critic import CriticJudge, CriticSettings
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers
+from stepcredit.judges.intrinsic.server import ServerReader, ServerReaderSettings
 from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
+from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, ReadingLog, RequestFields, each
 from stepcredit.recipes.recorded.settings import (
     CheckerPart,
     FileJudge,
@@ -36,7 +38,9 @@ from stepcredit.store.ledger import Ledger
 from stepcredit.tasks.checking import MathChecker
 from stepcredit.tasks.math_pool import MathPool
 
-_INTRINSIC = ("merged", "retries")
+_MARKERS = ("merged", "retries")
+_INTRINSIC = (*_MARKERS, "votes")
+_READER = tuple(field.name for field in fields(ServerReaderSettings))
 _CRITIC = ("max_tokens", "temperature", "seed", "votes")
 _PRICES = ("input_price", "output_price")
 _LIMITS = ("max_calls", "max_cost", *_PRICES)
@@ -71,9 +75,11 @@ class CallLog:
     Attributes:
         identity: gives log probabilities by which the model's weights are known again, `None` if it has none.
         on_tally: gets what the judge's model did on each solution.
+        readings: parse statistics of a judge that has them.
     """
 
     def __init__(self, budget: Budget) -> None:
+        self.readings = ReadingLog()
         self._budget = budget
         self._waiting: list[AttemptRecord] = []
         self._write: Callable[[AttemptRecord], None] = self._waiting.append
@@ -151,11 +157,21 @@ class SameModel:
             ChangedModelError: if the model's weights are others than when the run began.
             JudgeError: if the judge failed.
         """
+        await self._meet(steps)
+        return await self._judge.judge(steps)
+
+    async def propose(self, steps: Steps, given: bool = False) -> Proposal:  # noqa: FBT001, FBT002 -- a walk's `Propose`
+        """How the judge cuts the steps, if it does; raises as `judge`."""
+        if not isinstance(self._judge, ReadingJudge):
+            return Proposal(each(len(steps)))
+        await self._meet(steps)
+        return await self._judge.propose(steps, given)
+
+    async def _meet(self, steps: Steps) -> None:
         try:
             await self.meet()
         except EngineError as error:
             raise JudgeError(f"the judge's model could not be looked at: {error}", item=steps.rollout.id) from error
-        return await self._judge.judge(steps)
 
     async def meet(self) -> None:
         """Meet the model before the first judgement.
@@ -201,7 +217,7 @@ async def opened_judge(
     Args:
         name: of the judge.
         recipe: `[server]` and the sections of the judge are read.
-        server: address of its server.
+        server: address of the judge's server.
         model: its model; `None` asks the server for its only one.
         max_calls: goes before the recipe's.
         max_cost: goes before the recipe's.
@@ -219,19 +235,25 @@ async def opened_judge(
     part = recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None})
     budget = _budget(part)
     log = CallLog(budget)
-    judge_settings(name, recipe)
+    judge_settings(name, recipe)  # keys are refused before a server is asked
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
     waits = {key: value for key, value in given(recipe.server).items() if key not in _LIMITS}
-    settings = ServerSettings(server or "", model=model or "", **waits)
+    asked = RequestFields()
+    settings = ServerSettings(server or "", model=model or "", extra=asked, **waits)
     async with ServerClient(settings, budget=budget, on_attempt=log.take) as client:
         log.identity = client.identity
         if ask and not model:
             await log.look()
         if name in WRITING:
             yield writing_judge(name, client, recipe, tokenizer=tokenizer, on_tally=log.tell), log
-        else:
+            return
+        if name == "critic":
             yield CriticJudge(client, _critic_settings(recipe.judge)), log
+            return
+        reading, how, decompose = _intrinsic_settings(recipe.judge)
+        reader = ServerReader(client, how, fields=asked.set)
+        yield ReadingJudge(reader, reading, decompose=decompose, log=log.readings), log
 
 
 def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
@@ -242,6 +264,9 @@ def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
     """
     if name in WRITING:
         return writing_settings(name, recipe)
+    if name == "intrinsic":
+        reading, how, decompose = _intrinsic_settings(recipe.judge)
+        return {**asdict(reading), **asdict(how), "decompose": decompose}
     return asdict(_markers_settings(recipe.judge) if name == "markers" else _critic_settings(recipe.judge))
 
 
@@ -264,8 +289,17 @@ def _markers(part: JudgePart) -> Judge:
 
 
 def _markers_settings(part: JudgePart) -> IntrinsicSettings:
-    refuse_others(part, _INTRINSIC, section="judge", of="markers")
+    refuse_others(part, _MARKERS, section="judge", of="markers")
     return IntrinsicSettings(**given(part))
+
+
+def _intrinsic_settings(part: JudgePart) -> tuple[IntrinsicSettings, ServerReaderSettings, bool]:
+    """How the judge asks, how its model is asked, and whether it cuts the steps."""
+    reading = IntrinsicSettings(**given(part, *_INTRINSIC))
+    how = ServerReaderSettings(**given(part, *_READER))
+    if reading.votes > 1 and not how.temperature:
+        raise UsageError("judge.votes at temperature 0 would ask the same again; set judge.temperature, such as 0.7")
+    return reading, how, part.decompose is not False
 
 
 def _critic_settings(part: JudgePart) -> CriticSettings:

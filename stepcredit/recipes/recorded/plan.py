@@ -9,8 +9,8 @@ from stepcredit.core.protocols import Judge, Splitter, Tokenizer
 from stepcredit.recipes.recorded.input import RecordedInput
 from stepcredit.recipes.recorded.judges import judge_settings
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
-from stepcredit.recipes.recorded.settings import RecordedRecipe, RecordedSettings, StepsPart, given
-from stepcredit.recipes.recorded.walk import WalkParts, Watch
+from stepcredit.recipes.recorded.settings import ASKS_MODEL, RecordedRecipe, RecordedSettings, StepsPart, given
+from stepcredit.recipes.recorded.walk import Propose, WalkParts, Watch
 from stepcredit.report.page import package_version
 from stepcredit.steps import splitter
 from stepcredit.store.ledger import Ledger
@@ -56,9 +56,17 @@ class Plan:
     @property
     def asks_for_model(self) -> bool:
         """True if only the server can tell which model judges."""
-        return self.settings.judge != "markers" and not self.settings.model
+        return self.settings.judge in ASKS_MODEL and not self.settings.model
 
-    def parts(self, checker: MathChecker, judge: Judge, ledger: Ledger, *, watch: Watch | None) -> WalkParts:
+    def parts(
+        self,
+        checker: MathChecker,
+        judge: Judge,
+        ledger: Ledger,
+        *,
+        watch: Watch | None,
+        propose: Propose | None = None,
+    ) -> WalkParts:
         """What the walk is made of."""
         settings = self.settings
         return WalkParts(
@@ -69,6 +77,7 @@ class Plan:
             ledger,
             str(self.input.file),
             watch,
+            propose,
         )
 
 

@@ -8,6 +8,7 @@ from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Credit
 from stepcredit.credit.batch import CreditSummary
 from stepcredit.recipes.recorded.credit import Credited
+from stepcredit.recipes.recorded.reading import ReadingCounts
 from stepcredit.recipes.recorded.rollouts import Grouping
 from stepcredit.recipes.recorded.settings import ReportPart
 from stepcredit.recipes.recorded.signatures import signature_figures, signature_table
@@ -40,6 +41,7 @@ class WalkResult:
         seconds: wall time of each stage.
         skipped: lines of the file that could not be used.
         signatures: what the judge's model did, by name; empty if it counts nothing.
+        reading: parse statistics of the judge, over all sessions.
     """
 
     tally: Tally
@@ -51,6 +53,7 @@ class WalkResult:
     seconds: Mapping[str, float]
     skipped: tuple[SkippedLine, ...] = ()
     signatures: Mapping[str, int] = field(default_factory=dict[str, int])
+    reading: ReadingCounts = ReadingCounts()  # noqa: RUF009 -- frozen
 
 
 def summary_of(result: WalkResult, counts: Counts, *, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +94,7 @@ def summary_of(result: WalkResult, counts: Counts, *, settings: Mapping[str, Any
         "credit": None if credited is None else _credit_figures(credited.summary) | {"shard": credited.shard.name},
         "calls": _call_figures(result.calls),
         "signatures": signature_figures(result.signatures),
+        "reading": result.reading.as_payload(),
         "seconds": round(sum(result.seconds.values()), 3),
         "stage_seconds": {name: round(value, 3) for name, value in result.seconds.items()},
         "settings": dict(settings),
@@ -106,7 +110,7 @@ def report_of(result: WalkResult, counts: Counts, *, title: str, facts: Sequence
     rare = {"failed": counts.failed, "quarantined": counts.quarantined, "lines skipped": counts.skipped}
     numbers += [(name, value) for name, value in rare.items() if value]
     tables = [_models_table(result.tally), _reasons_table(result.tally, counts), _labels_table(counts)]
-    tables += [signature_table(result.signatures)]
+    tables += [signature_table(result.signatures), _reading_table(result.reading)]
     tables += [] if result.credited is None else [_credit_table(result.credited.summary, result.grouping)]
     return ReportData(
         title=title,
@@ -205,6 +209,16 @@ def _labels_table(counts: Counts) -> TableView:
     total = sum(counts.labels.values())
     rows = tuple((label, number, round(number / total, 4)) for label, number in counts.labels.items())
     return TableView("labels", ("label", "steps", "share"), rows)
+
+
+def _reading_table(reading: ReadingCounts) -> TableView:
+    rows: list[tuple[Cell, ...]] = []
+    for name, counts in reading.tasks.items():
+        rejects = ", ".join(f"{number} {reason}" for reason, number in counts.rejects.items())
+        tries = (counts.first_try, counts.after_retry, counts.failed, counts.broken)
+        rows.append((name, counts.asked, *tries, rejects or None))
+    columns = ("task", "asked", "read at once", "after a retry", "never", "broken", "rejected replies")
+    return TableView("reading tasks", columns, tuple(rows))
 
 
 def _credit_table(summary: CreditSummary, grouping: Grouping) -> TableView:

@@ -19,6 +19,7 @@ from stepcredit.recipes.recorded.input import read_input
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, SameModel, checker_of, opened_judge
 from stepcredit.recipes.recorded.limits import Quarantine, Turn, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID, Plan, facts_of, manifest_of, splitter_of
+from stepcredit.recipes.recorded.reading import ReadingCounts, ReadingJudge
 from stepcredit.recipes.recorded.results import (
     WalkResult,
     closing_of,
@@ -28,6 +29,7 @@ from stepcredit.recipes.recorded.results import (
     summary_of,
 )
 from stepcredit.recipes.recorded.settings import (
+    ASKS_MODEL,
     RecordedSettings,
     Stage,
     load_recorded,
@@ -35,7 +37,7 @@ from stepcredit.recipes.recorded.settings import (
 )
 from stepcredit.recipes.recorded.signatures import keeper, signature_warnings, summed
 from stepcredit.recipes.recorded.tally import Counts, Tally
-from stepcredit.recipes.recorded.walk import Walked, WalkParts, recall, walk_each
+from stepcredit.recipes.recorded.walk import Propose, Walked, WalkParts, recall, walk_each
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.session import Session, session
 from stepcredit.report.progress import Progress, SilentProgress, Task
@@ -142,6 +144,7 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> Rec
             with opened as folder, session(folder) as note:
                 calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
                 calls.on_tally = keeper(folder.ledger)
+                calls.readings.open(folder.ledger)
                 if plan.asks_for_model:
                     await calls.look()
                 folder.settle(JUDGE_VERSION, judge.fingerprint, said=SAID[JUDGE_VERSION])
@@ -192,9 +195,16 @@ class _Running:
         signatures = summed(folder.ledger)
         for line in signature_warnings(signatures):
             self.screen.say(line)
-        totals = folder.ledger.attempt_totals()
-        found = WalkResult(tally, shown, grouping, credited, totals, scale, seconds, skipped, signatures)
+        totals, read = folder.ledger.attempt_totals(), self._read()
+        found = WalkResult(tally, shown, grouping, credited, totals, scale, seconds, skipped, signatures, read)
         return self._close(found)
+
+    def _read(self) -> ReadingCounts:
+        """Parse statistics of the run; says which tasks could too seldom be read."""
+        read = self.calls.readings.counts()
+        for line in read.below(1.0 - self.plan.recipe.limits.warn_unknown):
+            self.screen.say(f"warning: {line}")
+        return read
 
     def _say_first(self) -> None:
         settings, given_in = self.plan.settings, self.plan.input
@@ -233,7 +243,8 @@ class _Running:
                 raise
 
         try:
-            parts = plan.parts(self.checker, await self._asked(quarantine), self.folder.ledger, watch=quarantine)
+            judge, propose = await self._asked(quarantine)
+            parts = plan.parts(self.checker, judge, self.folder.ledger, watch=quarantine, propose=propose)
             self.turns.tell = self.folder.under_way.idle
             order: dict[int, Turn] = {}
             if quarantine.any_suspect:
@@ -250,14 +261,18 @@ class _Running:
         self._cover(tally, ended=True)
         return tally, kept
 
-    async def _asked(self, quarantine: Quarantine) -> Judge:
-        """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
-        if self.plan.settings.judge == "markers":
-            return self.judge
+    async def _asked(self, quarantine: Quarantine) -> tuple[Judge, Propose | None]:
+        """The judge behind its cache, and what cuts its steps.
+
+        After a death its server is met now, so that this is no solution's time.
+        """
+        if self.plan.settings.judge not in ASKS_MODEL:
+            return self.judge, None
         same = SameModel(self.judge, self.calls.look, self.folder.ledger)
         if quarantine.any_suspect and self.plan.settings.reaches("judge"):
             await same.meet()
-        return CachedJudge(same, self.folder.cache)
+        cuts = isinstance(self.judge, ReadingJudge) and self.judge.decompose
+        return CachedJudge(same, self.folder.cache), same.propose if cuts else None
 
     async def _each(
         self, parts: WalkParts, items: Iterator[Any], take: Callable[[int, Walked], None], **more: int

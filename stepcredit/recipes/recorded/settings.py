@@ -11,14 +11,22 @@ from stepcredit.credit import rule_named
 from stepcredit.credit.choices import check_choice, nearest
 from stepcredit.credit.keep import Keep
 from stepcredit.credit.rule import Need
+from stepcredit.judges.intrinsic.prompts import SplitPrompt, TracePrompt
+from stepcredit.judges.intrinsic.server import Fences, Structured, Thinking
 from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.recipes.recorded.writing_parts import WRITING, GenPrmPart, ThinkPRMPart
 
 Stage = Literal["check", "split", "judge", "credit"]
 GroupBy = Literal["problem-and-model", "problem"]
-FileJudge = Literal["markers", "critic", "thinkprm", "genprm"]
+FileJudge = Literal["markers", "critic", "intrinsic", "thinkprm", "genprm"]
 
 STAGES: tuple[str, ...] = get_args(Stage)
+ASKS_MODEL = ("critic", "intrinsic", *WRITING)
+"""Judges that ask a server."""
+
+LABELS = ("markers", "intrinsic")
+"""Judges that give labels, and some steps no score."""
+
 RECIPE = Path(__file__).parents[1] / "recorded.toml"
 
 
@@ -50,7 +58,11 @@ class CheckerPart(Section):
 
 
 class JudgePart(Section):
-    """`[judge]`: `merged`, `retries` of `markers`; `max_tokens`, `temperature`, `seed`, `votes` of `critic`."""
+    """`[judge]`: `merged`, `retries` of `markers`; `max_tokens`, `temperature`, `seed`, `votes` of `critic`.
+
+    `intrinsic` has all of these and those below: `decompose = false` keeps the splitter's steps, `split_prompt` and
+    `trace_prompt` choose how it is asked; the others are explained in stepcredit/judges/intrinsic/server.py.
+    """
 
     merged: bool | None = None
     retries: int | None = Field(ge=0, default=None)
@@ -58,6 +70,13 @@ class JudgePart(Section):
     temperature: float | None = Field(ge=0, default=None)
     seed: int | None = None
     votes: int | None = Field(ge=1, default=None)
+    decompose: bool | None = None
+    retry_temperature: float | None = Field(ge=0, default=None)
+    split_prompt: SplitPrompt | None = None
+    trace_prompt: TracePrompt | None = None
+    structured: Structured | None = None
+    thinking: Thinking | None = None
+    fences: Fences | None = None
 
 
 class ServerPart(Section):
@@ -136,7 +155,8 @@ class RecordedSettings:
 
     Args:
         out: run folder.
-        judge: `markers` needs no model; `critic` asks the chat server; `thinkprm` and `genprm` go on with token ids.
+        judge: `markers` needs no model; `critic` and `intrinsic` ask the chat server; `thinkprm` and `genprm` go on
+            with token ids.
         credit: name of the credit rule.
         until: last stage to walk.
         tokenizer: folder or file of a tokenizer; needed for credit. Without it a token is a byte.
@@ -176,12 +196,12 @@ class RecordedSettings:
         if self.until != "credit":
             return
         rule = rule_named(self.credit)
-        if self.judge in ("critic", *WRITING) and Need.FLAGS in rule.needs:
-            mend = "take --credit grpo_ps, or --judge markers"
+        if self.judge not in LABELS and Need.FLAGS in rule.needs:
+            mend = "take --credit grpo_ps, or --judge markers or intrinsic"
             raise UsageError(f"credit rule {self.credit} reads labels, and judge {self.judge} gives scores; {mend}")
-        if self.judge == "markers" and Need.SCORES in rule.needs:
+        if self.judge in LABELS and Need.SCORES in rule.needs:
             mend = "take --credit tp_grpo, or --judge critic"
-            raise UsageError(f"credit rule {self.credit} reads scores, and markers gives some steps none; {mend}")
+            raise UsageError(f"credit rule {self.credit} reads scores, and {self.judge} gives some steps none; {mend}")
         if self.tokenizer is None:
             mend = "give --tokenizer DIR (a tokenizer.json, that of the model that wrote the text), or --until judge"
             raise UsageError(f"credit goes to tokens, and no tokenizer was named; {mend}")
@@ -224,12 +244,11 @@ def check_judge(name: str, server: str | None, model: str | None = None, tokeniz
     check_choice("judge", name, FileJudge)
     if name == "markers" and (server is not None or model is not None):
         flag = "--model" if server is None else "--server"
-        raise UsageError(f"{flag} names a model, and judge markers asks none; give --judge critic, or leave it out")
-    if name == "critic" and server is None:
+        mend = "give --judge critic or intrinsic, or leave it out"
+        raise UsageError(f"{flag} names a model, and judge markers asks none; {mend}")
+    if name in ASKS_MODEL and server is None:
         mend = "give --server URL (any OpenAI-style chat server) and --model NAME"
-        raise UsageError(f"judge critic asks a model; {mend}")
-    if name in WRITING and server is None:
-        raise UsageError(f"judge {name} asks a model; give --server URL (vLLM) and --model NAME")
+        raise UsageError(f"judge {name} asks a model; {mend}")
     if name in WRITING and tokenizer is None:
         mend = "give its folder, or the model's id on the hub, as tokenizer (run: --judge-tokenizer)"
         raise UsageError(f"judge {name} goes on with token ids of the served model's tokenizer; {mend}")

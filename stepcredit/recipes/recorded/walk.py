@@ -1,9 +1,9 @@
 """The walk of recorded solutions: tokenise, check, split, judge, each on its own; what was found is kept at once."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 
@@ -11,14 +11,15 @@ from stepcredit.core.errors import BudgetError, DrainedError, JudgeError, Partia
 from stepcredit.core.protocols import Checker, Judge, Splitter
 from stepcredit.core.records import Judgement, Outcome, Rollout, Steps, Verdict
 from stepcredit.recipes.draining import Drain
+from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, each
 from stepcredit.recipes.recorded.rollouts import Grouping, RolloutMaker, cut
 from stepcredit.report.progress import Task
-from stepcredit.steps import Whole
+from stepcredit.steps import Whole, apply_ranges
 from stepcredit.store.codec import decode, encode
 from stepcredit.store.ledger import Ledger
 from stepcredit.tasks.jsonl import RecordedResponse
 
-OUTCOMES, VERDICTS = "outcome", "judgement"
+OUTCOMES, PROPOSALS, VERDICTS = "outcome", "proposal", "judgement"
 """Stages of the ledger."""
 
 EMPTY = "empty response"
@@ -31,6 +32,9 @@ IN_FLIGHT = 64
 STOPPED = "stopped as asked, with everything saved"
 _LOOK_S = 0.1
 _REASON = 120
+
+Propose = Callable[[Steps, bool], Awaitable[Proposal]]
+"""Cuts steps anew before they are judged; told whether the line of the file has given them."""
 
 Placed = tuple[int, RecordedResponse]
 """A response with its place in the file, from 0."""
@@ -65,6 +69,7 @@ class WalkParts:
         ledger: where outcomes and verdicts are kept; `None` keeps nothing.
         source: file of the responses, for messages.
         watch: leaves solutions out; `None` tries all.
+        propose: cuts steps anew before they are judged; `None` leaves that to the judge, if it is one that does.
     """
 
     maker: RolloutMaker
@@ -74,6 +79,14 @@ class WalkParts:
     ledger: Ledger | None
     source: str
     watch: Watch | None = None
+    propose: Propose | None = None
+
+    @property
+    def proposes(self) -> Propose | None:
+        """Who cuts the steps before they are judged, `None` if nobody does."""
+        if self.propose is None and isinstance(self.judge, ReadingJudge) and self.judge.decompose:
+            return self.judge.propose
+        return self.propose
 
 
 @final
@@ -225,6 +238,7 @@ def _left_out(parts: WalkParts, item: RecordedResponse, reason: str, *, group: s
     none = np.zeros(0, np.int32)
     rollout = Rollout(item.id, item.problem, group, sample, "", none, none, none, policy=item.model, retokenised=True)
     steps = (parts.splitter or Whole()).split(Outcome(rollout, "unscorable", None, QUARANTINED))
+    steps = steps if parts.proposes is None else apply_ranges(steps, ())
     return Walked(steps, Judgement(steps, (), QUARANTINED), quarantined=reason)
 
 
@@ -236,7 +250,14 @@ async def _tried(parts: WalkParts, rollout: Rollout, *, item: RecordedResponse) 
     steps = cut(outcome, parts.splitter, steps=item.steps, place=f"{parts.source}:{item.line}")
     if parts.judge is None:
         return Walked(steps, resumed=kept)
-    return await _judged(ledger, parts.judge, steps)
+    try:
+        proposal = await _proposed(ledger, parts, steps, given=item.steps is not None)
+    except JudgeError as error:
+        return _failed(apply_ranges(steps, each(len(steps))), parts.judge, str(error))
+    if proposal is None:
+        return await _judged(ledger, parts.judge, steps)
+    steps = apply_ranges(steps, proposal.ranges)
+    return await _judged(ledger, parts.judge, steps, unread=proposal.unread, calls=proposal.calls)
 
 
 async def _checked(parts: WalkParts, rollout: Rollout) -> tuple[Outcome, bool]:
@@ -257,13 +278,41 @@ async def _checked(parts: WalkParts, rollout: Rollout) -> tuple[Outcome, bool]:
     return outcome, False
 
 
-async def _judged(ledger: Ledger | None, judge: Judge, steps: Steps) -> Walked:
+async def _proposed(ledger: Ledger | None, parts: WalkParts, steps: Steps, *, given: bool) -> Proposal | None:
+    """How the judge cuts the steps; `None` if it does not."""
+    if parts.proposes is None or parts.judge is None:
+        return None
+    key = verdict_key(steps, parts.judge.fingerprint)
+    kept = None if ledger is None else ledger.get(PROPOSALS, key)
+    if kept is not None:
+        return _proposal_of(kept)
+    try:
+        proposal = await parts.proposes(steps, given)
+    except StepcreditError:
+        raise
+    except Exception as error:
+        raise JudgeError(f"the judge broke: {type(error).__name__}: {error}", item=steps.rollout.id) from error
+    if ledger is not None:
+        ledger.put(PROPOSALS, key, {"ranges": proposal.ranges, "unread": proposal.unread, "calls": proposal.calls})
+    return proposal
+
+
+def _proposal_of(kept: Mapping[str, Any]) -> Proposal:
+    ranges = tuple((int(first), int(last)) for first, last in kept["ranges"])
+    return Proposal(ranges, kept["unread"], tuple(kept["calls"]))
+
+
+async def _judged(
+    ledger: Ledger | None, judge: Judge, steps: Steps, *, unread: str = "", calls: tuple[str, ...] = ()
+) -> Walked:
+    """Verdicts, kept or asked for; all unknown where the steps could not be proposed (`unread`)."""
     key = verdict_key(steps, judge.fingerprint)
     payload = None if ledger is None else ledger.get(VERDICTS, key)
     if payload is not None:
         return Walked(steps, decode(payload, resolve=lambda _kind, _name: steps), resumed=True)
     try:
-        verdicts = await judge.judge(steps) if len(steps) else ()
+        blank = (Verdict(reason=unread, calls=calls),) * len(steps)
+        verdicts = blank if unread or not len(steps) else await judge.judge(steps)
     except JudgeError as error:
         return _failed(steps, judge, str(error))
     except StepcreditError:
@@ -288,6 +337,9 @@ def recall(parts: WalkParts, item: RecordedResponse, *, place: int, grouping: Gr
         return _left_out(parts, item, "nothing was kept", group=group, sample=sample)
     outcome = decode(payload, resolve=lambda _kind, _name: rollout)
     steps = cut(outcome, parts.splitter, steps=item.steps, place=f"{parts.source}:{item.line}")
+    if parts.proposes is not None:
+        proposed = None if parts.ledger is None else parts.ledger.get(PROPOSALS, verdict_key(steps, judge))
+        steps = apply_ranges(steps, each(len(steps)) if proposed is None else _proposal_of(proposed).ranges)
     kept = None if parts.ledger is None else parts.ledger.get(VERDICTS, verdict_key(steps, judge))
     if kept is None:
         return _failed(steps, parts.judge, "nothing was kept")
