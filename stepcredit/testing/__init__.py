@@ -14,6 +14,7 @@ from stepcredit.testing.parts import (
 )
 from stepcredit.testing.scripted_answers import Manners
 from stepcredit.testing.scripted_chat import ScriptedChat
+from stepcredit.testing.scripted_runner import ScriptedRunner
 from stepcredit.testing.scripted_server import Asked, ScriptedServer
 from stepcredit.testing.scripted_tokenizer import ScriptedTokenizer
 from stepcredit.testing.scripted_writer import ScriptedWriter
@@ -28,6 +29,7 @@ __all__ = [
     "ScriptedGroupJudge",
     "ScriptedJudge",
     "ScriptedLearner",
+    "ScriptedRunner",
     "ScriptedSampler",
     "ScriptedScorer",
     "ScriptedServer",
