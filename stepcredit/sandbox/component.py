@@ -43,9 +43,9 @@ def component_path(folder: Path | None = None) -> Path:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise MachineError(f"engine 'wasm' needs {', '.join(missing)}; install with: pip install 'stepcredit[sandbox]'")
-    sources = [(_INSIDE / name).read_text(encoding="utf-8") for name in ("guest.py", "wasm.py")]
-    machine = (sys.platform, platform.machine())
-    name = digest([version(name.replace("_", "-")) for name in _NEEDED], machine, sources, _WIT, _APP)
+    guest = (_INSIDE / "guest.py").read_text(encoding="utf-8")
+    versions = [version(name.replace("_", "-")) for name in _NEEDED]
+    name = digest(versions, (sys.platform, platform.machine()), guest, _WIT, _APP, wasm.SETTINGS)
     return (folder or cache_folder()) / f"{name}.cwasm"
 
 

@@ -14,7 +14,11 @@ import threading
 import time
 from typing import Any, BinaryIO
 
+SETTINGS = "epoch_interruption"
+"""Of the engine, as part of the component's name: what was compiled under others does not load."""
+
 _CLEAR_PEAK = b"5"
+_HUNG_S = 3.0
 
 
 def engine() -> Any:
@@ -22,7 +26,7 @@ def engine() -> Any:
     from wasmtime import Config, Engine  # noqa: PLC0415
 
     config = Config()
-    config.epoch_interruption = True
+    setattr(config, SETTINGS, True)
     return Engine(config)
 
 
@@ -71,6 +75,8 @@ class Host:
         from wasmtime.component import Component, Linker  # noqa: PLC0415
 
         self._limits, self._engine = limits, engine()
+        self._until: float | None = None
+        threading.Thread(target=self._end_when_hung, daemon=True).start()
         self._component = Component.deserialize_file(self._engine, path)
         self._linker = Linker(self._engine)
         self._linker.add_wasip2()
@@ -116,7 +122,7 @@ class Host:
         store.set_epoch_deadline(1)
         clock = threading.Timer(max(seconds, 0.0), self._engine.increment_epoch)
         clock.start()
-        until = time.monotonic() + seconds
+        until = self._until = time.monotonic() + seconds
         try:
             code, said = run(store, json.dumps(source))
         except ExitTrap as end:
@@ -126,10 +132,19 @@ class Host:
                 return "output", ""
             return ("wall", "") if time.monotonic() >= until else ("trap", _cause(str(error)))
         finally:
+            self._until = None
             clock.cancel()
             clock.join()
         run.post_return(store)
         return ("ended", "raised", "exit")[code], said
+
+    def _end_when_hung(self) -> None:
+        """The parent kills a worker that hangs; should the parent be dead, it ends itself."""
+        while True:
+            time.sleep(0.5)
+            until = self._until
+            if until is not None and time.monotonic() > until + _HUNG_S:
+                os._exit(1)
 
 
 class Streams:
