@@ -111,7 +111,7 @@ def session_rows(name: str, folder: Path) -> list[dict[str, Any]]:
 
 def battery_row(name: str, folder: Path) -> dict[str, Any]:
     """How many of the battery were contained, or right."""
-    limits = Limits(wall_s=1.0, cpu_s=1.0)
+    limits = Limits(wall_s=2.0, cpu_s=1.0)
     with World() as world:
         engine = ENGINES[name](SandboxSettings(limits=limits, folder=folder))
         began = time.perf_counter()

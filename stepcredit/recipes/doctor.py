@@ -24,7 +24,7 @@ from stepcredit.store.filesystem import journal_of
 Health = Literal["ok", "absent", "bad"]
 _NEEDED = ("numpy", "pydantic", "typer", "rich", "httpx2", "orjson", "zstandard", "tokenizers", "jinja2", "jaxtyping")
 _LITTLE_GB = 2.0
-_TRIAL = Limits(wall_s=1.0, cpu_s=1.0)
+_TRIAL = Limits(wall_s=5.0, cpu_s=1.0)
 
 
 @final

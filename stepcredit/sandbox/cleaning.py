@@ -11,11 +11,11 @@ _ESCAPES = re.compile(
 )
 _BROKEN_UP = (
     re.compile(
-        r"<(?=\s*/?\s*(?:output|verify|analyze|think|code|s|bos|eos|pad|unk|start_of_turn|end_of_turn)\s*>)", re.I
+        r"<(?! )(?=\s*/?\s*(?:output|verify|analyze|think|code|s|bos|eos|pad|unk|start_of_turn|end_of_turn)\s*>)", re.I
     ),
     re.compile(r"<(?=[|\uff5c])"),
     re.compile(r"<(?=<\s*/?\s*SYS\s*>>)"),
-    re.compile(r"\[(?=\s*/?\s*(?:INST|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|Code Output)\s*\])", re.I),
+    re.compile(r"\[(?! )(?=\s*/?\s*(?:INST|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|Code Output)\s*\])", re.I),
     re.compile(r"`(?=`)"),
     re.compile(r"~(?=~~)"),
     re.compile(r"\\(?=(?:boxed|fbox)\s*\{(?:\s|\\[a-z]+|\{)*(?:yes|no|correct|incorrect)\b)", re.I),

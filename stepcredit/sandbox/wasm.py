@@ -23,13 +23,14 @@ class WasmEngine:
     Hash seed and the state of `random` are the same in every instance.
 
     Args:
-        limits: on one block; `cpu_s` is not applied: there is one thread, so `wall_s` bounds it.
+        limits: on one block; `cpu_s` is applied where a thread's processor time can be read (not on macOS, Windows).
         folder: where the component is kept, `None` = the user's cache.
 
     Raises:
         MachineError: if a package is missing or the component cannot be built (`build_component`).
 
-    Source: reliability.md A1, A2.8. Differs: one program at a time in a worker, so the epoch needs no ticks.
+    Source: reliability.md A1, A2.8. Differs: one program at a time in a worker, which looks at the clocks
+    every 10 ms and moves the epoch once, instead of ticking it.
     """
 
     name = "wasm"

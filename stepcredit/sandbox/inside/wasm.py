@@ -19,6 +19,7 @@ SETTINGS = "epoch_interruption"
 
 _CLEAR_PEAK = b"5"
 _HUNG_S = 3.0
+_LOOK_S = 0.01
 
 
 def engine() -> Any:
@@ -75,8 +76,7 @@ class Host:
         from wasmtime.component import Component, Linker  # noqa: PLC0415
 
         self._limits, self._engine = limits, engine()
-        self._until: float | None = None
-        threading.Thread(target=self._end_when_hung, daemon=True).start()
+        self._watched = Watched(self._engine)
         self._component = Component.deserialize_file(self._engine, path)
         self._linker = Linker(self._engine)
         self._linker.add_wasip2()
@@ -120,9 +120,8 @@ class Host:
         from wasmtime import ExitTrap, Trap, WasmtimeError  # noqa: PLC0415
 
         store.set_epoch_deadline(1)
-        clock = threading.Timer(max(seconds, 0.0), self._engine.increment_epoch)
-        clock.start()
-        until = self._until = time.monotonic() + seconds
+        watched = self._watched
+        watched.begin(seconds, self._limits["cpu_s"])
         try:
             code, said = run(store, json.dumps(source))
         except ExitTrap as end:
@@ -130,21 +129,52 @@ class Host:
         except (Trap, WasmtimeError) as error:
             if streams.full:
                 return "output", ""
-            return ("wall", "") if time.monotonic() >= until else ("trap", _cause(str(error)))
+            return (watched.reached, "") if watched.reached else ("trap", _cause(str(error)))
         finally:
-            self._until = None
-            clock.cancel()
-            clock.join()
+            watched.end()
         run.post_return(store)
         return ("ended", "raised", "exit")[code], said
 
-    def _end_when_hung(self) -> None:
-        """The parent kills a worker that hangs; should the parent be dead, it ends itself."""
-        while True:
-            time.sleep(0.5)
-            until = self._until
-            if until is not None and time.monotonic() > until + _HUNG_S:
-                os._exit(1)
+
+class Watched:
+    """Ends a program that computes too long; ends the process if a program hangs and no parent kills it.
+
+    Args:
+        engine: whose epoch ends the program.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        self._engine, self._running, self._lock = engine, threading.Event(), threading.Lock()
+        self._until, self._cpu_until, self.reached = 0.0, 0.0, ""
+        clock = getattr(time, "pthread_getcpuclockid", None)
+        self._cpu = None if clock is None else clock(threading.get_ident())
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def begin(self, seconds: float, cpu_s: float) -> None:
+        """A program of this thread begins; where processor time cannot be watched, `seconds` alone counts."""
+        self.reached = ""
+        self._until, self._cpu_until = time.monotonic() + seconds, time.thread_time() + cpu_s
+        self._running.set()
+
+    def end(self) -> None:
+        """It ended: what is seen from now on is not held against the next one."""
+        with self._lock:
+            self._running.clear()
+
+    def _watch(self) -> None:
+        while self._running.wait():
+            time.sleep(_LOOK_S)
+            with self._lock:
+                if self._running.is_set():
+                    self._look(time.monotonic())
+
+    def _look(self, now: float) -> None:
+        if now > self._until + _HUNG_S:
+            os._exit(1)
+        late = now > self._until
+        if late or (self._cpu is not None and time.clock_gettime(self._cpu) > self._cpu_until):
+            self.reached = self.reached or ("wall" if late else "cpu")
+            self._engine.increment_epoch()
 
 
 class Streams:
