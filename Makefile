@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 OUT ?= runs/demo
 WORKERS ?= 2
+REPEATS ?= 100
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults check bench docs test-servers doors wheel clean
+.PHONY: help setup demo test faults sandbox check bench docs test-servers doors wheel clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "error: stepcredit needs Python 3.11 or newer; name one with make PYTHON=/path/to/python3" >&2; exit 3; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "error: this Python makes no virtual environments (Debian: apt-get install python3-venv)" >&2; exit 3; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[math,train,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[math,train,sandbox,dev]"
 	@touch $@
 
 demo: $(STAMP) ## train with TP-GRPO and with GRPO, compare them, write runs/demo/report.html
@@ -33,6 +34,10 @@ test: $(STAMP) ## all tests that need no server, GPU or second environment, and 
 
 faults: $(STAMP) ## the long form of tests/faults: fifty kill -9 in each stage, 2,000 calls to a failing server
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow tests/faults -n $(WORKERS) --dist worksteal $(ARGS)
+
+sandbox: $(STAMP) ## build the WebAssembly component; hostile programs: all in each engine, REPEATS at random, 32 at once
+	$(BIN)/python -c 'from stepcredit.sandbox.component import build_component; print(build_component())'
+	$(ONE_THREAD) SANDBOX_REPEATS=$(REPEATS) $(BIN)/python -m pytest -m slow tests/sandbox $(ARGS)
 
 check: $(STAMP) ## lint, format, types, import contracts, rules of the house
 	$(BIN)/ruff check .

@@ -59,15 +59,25 @@ def recipes(
 
 def doctor(
     folder: Annotated[Path, typer.Option("--out", "-o", help="Folder that runs would go to.")] = Path("runs"),
+    build: Annotated[bool, typer.Option("--build", help="Build what engine wasm runs, if it is not there.")] = False,
 ) -> None:
-    """Look at this machine: Python, packages, extras, disk; say what is missing and the line that installs it."""
+    """Look at this machine: Python, packages, extras, disk; say what is missing and the line that installs it.
+
+    Then try the sandbox: hostile programs that each engine must contain, and benign ones that must work.
+    """
     from rich.console import Console  # noqa: PLC0415
 
-    from stepcredit.recipes.doctor import examine, findings_table  # noqa: PLC0415
+    from stepcredit.recipes.doctor import examine, examine_sandbox, findings_table, trials_table  # noqa: PLC0415
     from stepcredit.report import terminal_table  # noqa: PLC0415
 
-    findings = examine(folder)
-    Console(highlight=False).print(terminal_table(findings_table(findings)))
+    if build:
+        typer.echo("building the WebAssembly component, if it is not there: half a minute")
+    engines, trials = examine_sandbox(build=build)
+    findings = (*examine(folder), *engines)
+    console = Console(highlight=False)
+    console.print(terminal_table(findings_table(findings)))
+    if trials:
+        console.print(terminal_table(trials_table(trials)))
     bad = [finding.what for finding in findings if finding.health == "bad"]
     if bad:
         raise MachineError(f"this machine cannot run stepcredit yet: {', '.join(bad)} (the table says how to mend it)")

@@ -5,21 +5,26 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, final
 
-from stepcredit.core.errors import StepcreditError
+from stepcredit.core.errors import EngineError, MachineError, StepcreditError
 from stepcredit.recipes.extras import EXTRAS, missing_modules
 from stepcredit.report import TableView
+from stepcredit.sandbox import ENGINES, SAFE, Limits, SandboxSettings
+from stepcredit.sandbox.battery import SHORT, Trial, World, run_battery
+from stepcredit.sandbox.component import component_path
 from stepcredit.store.files import FileWriter
 from stepcredit.store.filesystem import journal_of
 
 Health = Literal["ok", "absent", "bad"]
 _NEEDED = ("numpy", "pydantic", "typer", "rich", "httpx2", "orjson", "zstandard", "tokenizers", "jinja2", "jaxtyping")
 _LITTLE_GB = 2.0
+_TRIAL = Limits(wall_s=5.0, cpu_s=1.0)
 
 
 @final
@@ -57,6 +62,35 @@ def examine(folder: Path) -> tuple[Finding, ...]:
         lambda: _write(folder),
     )
     return (*(look() for look in looks), *(_extra(name) for name in EXTRAS))
+
+
+def examine_sandbox(*, build: bool) -> tuple[tuple[Finding, ...], tuple[Trial, ...]]:
+    """Try the engines that run a model's code: eight hostile programs and four benign ones in each.
+
+    Args:
+        build: make the WebAssembly component if it is not there; half a minute.
+
+    Returns:
+        A finding for each safe engine, and what every program did. An engine that contained less than all is `bad`:
+        it must not be used here.
+    """
+    findings: list[Finding] = []
+    trials: list[Trial] = []
+    with World() as world:
+        for name in SAFE:
+            finding, done = _engine(name, world, build=build)
+            findings.append(finding)
+            trials += done
+    return tuple(findings), tuple(trials)
+
+
+def trials_table(trials: Sequence[Trial]) -> TableView:
+    """Programs of the battery, a column an engine."""
+    engines = list(dict.fromkeys(trial.engine for trial in trials))
+    cells = {(trial.program.name, trial.engine): _told(trial) for trial in trials}
+    names = dict.fromkeys(trial.program.name for trial in trials)
+    rows = tuple((name, *(cells[name, engine] for engine in engines)) for name in names)
+    return TableView("sandbox", ("program", *engines), rows)
 
 
 def findings_table(findings: tuple[Finding, ...]) -> TableView:
@@ -111,6 +145,37 @@ def _extra(name: str) -> Finding:
     if missing:
         return Finding(f"extra {name}", "absent", f"missing: {', '.join(missing)}", f"pip install 'stepcredit[{name}]'")
     return Finding(f"extra {name}", "ok", ", ".join(EXTRAS[name]))
+
+
+def _engine(name: str, world: World, *, build: bool) -> tuple[Finding, tuple[Trial, ...]]:
+    what = f"sandbox {name}"
+    try:
+        if name == "wasm" and not build and not component_path().is_file():
+            return Finding(what, "absent", "its component is not built", "stepcredit doctor --build"), ()
+        if find_spec("sympy") is None:
+            return Finding(what, "absent", "its trial needs sympy", "pip install 'stepcredit[sandbox]'"), ()
+        engine = ENGINES[name](SandboxSettings(limits=_TRIAL))
+    except MachineError as error:
+        return Finding(what, "absent", str(error)), ()
+    try:
+        trials = run_battery(engine, SHORT, limits=_TRIAL, world=world)
+    except EngineError as error:
+        return Finding(what, "absent", str(error)), ()
+    finally:
+        engine.close()
+    failed = [trial for trial in trials if not trial.passed]
+    if failed:
+        said = "; ".join(f"{trial.program.name}: {trial.faults[0]}" for trial in failed)
+        return Finding(what, "bad", said, f"do not run a model's code with {name!r} here"), trials
+    return Finding(what, "ok", f"{len(trials)} of {len(SHORT)} programs as they should; {engine.version}"), trials
+
+
+def _told(trial: Trial) -> str:
+    if not trial.passed:
+        return "; ".join(trial.faults)
+    if trial.program.hostile:
+        return f"contained: {trial.exit}"
+    return "right" if trial.supported else "not there, and says so"
 
 
 def _existing(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from stepcredit.testing.scripted_answers import Manners
 from stepcredit.testing.scripted_chat import ScriptedChat
 from stepcredit.testing.scripted_judge_parts import ScriptedClassifier, ScriptedCritiqueRater, ScriptedOutcomeJudge
 from stepcredit.testing.scripted_renderer import ScriptedRenderer
+from stepcredit.testing.scripted_runner import ScriptedRunner
 from stepcredit.testing.scripted_server import Asked, ScriptedServer
 from stepcredit.testing.scripted_tokenizer import ScriptedTokenizer
 from stepcredit.testing.scripted_writer import ScriptedWriter
@@ -34,6 +35,7 @@ __all__ = [
     "ScriptedLearner",
     "ScriptedOutcomeJudge",
     "ScriptedRenderer",
+    "ScriptedRunner",
     "ScriptedSampler",
     "ScriptedScorer",
     "ScriptedServer",

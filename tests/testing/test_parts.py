@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stepcredit.core import judge_parts, protocols
+from stepcredit.core import code, judge_parts, protocols
 from stepcredit.core.errors import EngineError, JudgeError
 from stepcredit.core.protocols import Message
 from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout, Verdict
@@ -17,6 +17,7 @@ from stepcredit.testing import (
     ScriptedLearner,
     ScriptedOutcomeJudge,
     ScriptedRenderer,
+    ScriptedRunner,
     ScriptedSampler,
     ScriptedScorer,
     ScriptedSplitter,
@@ -54,7 +55,9 @@ def test_every_protocol_has_a_double():
     group_judge: protocols.GroupJudge = ScriptedGroupJudge()
     trained: protocols.TrainedJudge = ScriptedTrainedJudge()
     tasks: protocols.TaskSet = ScriptedTasks({"a": "b"})
+    runner: code.CodeRunner = ScriptedRunner()
     doubles += [
+        runner,
         tokenizer,
         sampler,
         scorer,
@@ -69,7 +72,12 @@ def test_every_protocol_has_a_double():
         trained,
         tasks,
     ]
-    named = {n for n, v in vars(protocols).items() if getattr(v, "_is_protocol", False) and n != "Protocol"}
+    named = {
+        n
+        for module in (protocols, code)
+        for n, v in vars(module).items()
+        if getattr(v, "_is_protocol", False) and n != "Protocol"
+    }
     assert len(doubles) == len(named)
 
 

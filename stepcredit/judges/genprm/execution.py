@@ -1,56 +1,16 @@
-"""Code that the model writes: where it stands, who runs it, and what the model is told of the run."""
+"""Code that the model writes: where it stands, and what the model is told of the run."""
 
 import re
 from dataclasses import dataclass
-from typing import Literal, Protocol, final
+from typing import final
 
-ExecStatus = Literal["ok", "no_code", "timeout", "error", "killed", "imagined"]
-"""How a block ended; `killed`: its process is gone (memory, exit); `imagined`: never run."""
+from stepcredit.core.code import CodeRunner, ExecStatus, Executed
+from stepcredit.core.errors import MachineError
+
+__all__ = ["CodeBlock", "CodeRunner", "ExecStatus", "Executed", "all_code", "feedback", "last_code"]
 
 _BLOCK = re.compile(r"```python(.*?)```", re.DOTALL)
 _CUT = "\n... [cut] ...\n"
-
-
-@final
-@dataclass(frozen=True)
-class Executed:
-    """What came of one block.
-
-    Args:
-        status: how it ended.
-        stdout: what it printed; the runner may have cut it.
-        error: `TypeName: message` of an exception, or why the process was ended.
-        seconds: wall-clock time of the run.
-    """
-
-    status: ExecStatus
-    stdout: str = ""
-    error: str = ""
-    seconds: float = 0.0
-
-
-class CodeRunner(Protocol):
-    """Runs model-written Python, apart from this process.
-
-    Variables stay from block to block of one session and are never seen in another.
-    """
-
-    @property
-    def fingerprint(self) -> str:
-        """Engine and limits: part of every cache key."""
-        ...
-
-    async def run(self, code: str, *, session: str) -> Executed:
-        """Run one block; never raises for what the code does.
-
-        Raises:
-            EngineError, MachineError: if the runner itself failed.
-        """
-        ...
-
-    async def end(self, session: str) -> None:
-        """Forget a session; one that never began is no error."""
-        ...
 
 
 @final
@@ -100,10 +60,15 @@ def feedback(done: Executed, *, limit: int = 2000) -> str:
     >>> feedback(Executed("no_code"))
     'Code format error: No code found.'
 
+    Raises:
+        MachineError: if the block was refused; there is nothing true to tell.
+
     Source: genprm.md 4.3. Differs: the bound on what is shown; `killed`, which ended the reference's own process,
     reads as an exception.
     """
     match done.status:
+        case "refused":
+            raise MachineError(done.error)
         case "no_code":
             text = "Code format error: No code found."
         case "timeout":

@@ -11,7 +11,6 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from stepcredit.core.records import Outcome, Problem, Rollout, Steps
 from stepcredit.engines.chat_template import ChatTemplate
 from stepcredit.engines.tokenizer import FileTokenizer
-from stepcredit.judges.genprm.execution import Executed
 from stepcredit.judges.genprm.judge import GenPrmJudge
 from stepcredit.judges.genprm.settings import GenPrmSettings
 from stepcredit.testing import ScriptedWriter
@@ -71,25 +70,6 @@ def r1_template() -> ChatTemplate:
     if not path.is_file():
         pytest.skip("needs ../shared/data/chat_templates")
     return ChatTemplate(path.read_text("utf-8"), BOS, EOS)
-
-
-class ScriptedRunner:
-    """Answers blocks from a function or a list, and keeps what it was given."""
-
-    def __init__(self, script=(), *, name="scripted"):
-        self.script, self.fingerprint = script, name
-        self.ran: list[tuple[str, str]] = []
-        self.ended: list[str] = []
-
-    async def run(self, code, *, session):
-        done = self.script(code, session) if callable(self.script) else self.script[len(self.ran)]
-        self.ran.append((session, code))
-        if isinstance(done, Exception):
-            raise done
-        return done if isinstance(done, Executed) else Executed("ok", done)
-
-    async def end(self, session):
-        self.ended.append(session)
 
 
 def solution(texts, *, problem="1 + 1?", name="r0") -> Steps:

@@ -1,11 +1,12 @@
 import pytest
-from genprm_doubles import ASSISTANT, LITTLE, USER, ScriptedRunner, judge_of, solution
+from genprm_doubles import ASSISTANT, LITTLE, USER, judge_of, solution
 
 from stepcredit.core.errors import BudgetError, EngineError, JudgeError, MachineError, UsageError
 from stepcredit.core.protocols import Scale
 from stepcredit.core.seeds import derive
 from stepcredit.judges.genprm.records import Status
 from stepcredit.judges.genprm.settings import PROFILES, GenPrmSettings
+from stepcredit.testing import ScriptedRunner
 
 STEPS = ["One.\n\n", "Two.\n\n", "Three."]
 ANALYSIS = "fine.\n</analyze>\n"

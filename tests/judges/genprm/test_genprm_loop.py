@@ -1,8 +1,9 @@
 import pytest
-from genprm_doubles import ASSISTANT, EOS, USER, ScriptedRunner, judge_of, solution
+from genprm_doubles import ASSISTANT, EOS, USER, judge_of, solution
 
 from stepcredit.judges.genprm.execution import CodeBlock, Executed
 from stepcredit.judges.genprm.records import Status
+from stepcredit.testing import ScriptedRunner
 
 STEP = ["One plus one is two."]
 ANALYSIS = "fine.\n</analyze>\n"
