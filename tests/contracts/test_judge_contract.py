@@ -9,6 +9,7 @@ import pytest
 from stepcredit.core.protocols import Judge, Scale
 from stepcredit.core.records import Label, Outcome, Problem, Rollout, Steps, Verdict
 from stepcredit.engines.tokenizer import FileTokenizer
+from stepcredit.evaluation.reference_judges import REFERENCE_KINDS, ReferenceJudge
 from stepcredit.judges import (
     CachedJudge,
     CriticJudge,
@@ -44,6 +45,10 @@ def _small(name: str, words: tuple[str, ...]) -> Judge:
     return judge_entry(name).make(ScriptedSampler(TabularPolicy(tokenizer.size)), tokenizer)
 
 
+def _reference(kind):
+    return lambda: ReferenceJudge(kind, lambda steps: [(True, False, None)[k % 3] for k in range(len(steps))])
+
+
 JUDGES_UNDER_TEST = {
     "scripted": _scripted,
     "markers": judge_entry("markers").make,
@@ -56,6 +61,7 @@ JUDGES_UNDER_TEST = {
     "cached": lambda: CachedJudge(judge_entry("markers").make(), MemoryCache()),
     "vote": lambda: VotingJudge([judge_entry("markers").make(), judge_entry("world-markers").make()]),
     "flipped": lambda: FlippedJudge(judge_entry("markers").make(), 0.5, seed=3),
+    **{kind: _reference(kind) for kind in REFERENCE_KINDS},
 }
 
 

@@ -15,10 +15,10 @@ from stepcredit.evaluation.first_error import CLEAN, FirstErrorF1, FirstErrorSpl
 from stepcredit.evaluation.judge_sets import LabelledSolution
 from stepcredit.evaluation.mistake import MistakeAccuracy, mistake_accuracy
 from stepcredit.evaluation.mr_score import MrScore, mr_score
+from stepcredit.evaluation.named_sets import LabelledSet
 from stepcredit.evaluation.prmscore import PRMBENCH_GROUPS, PrmScores, prm_scores
 from stepcredit.evaluation.threshold import Threshold, choose_threshold
 from stepcredit.recipes.evaluating.reading import Reading
-from stepcredit.recipes.evaluating.sets import LabelledSet
 from stepcredit.recipes.evaluating.settings import MetricsPart
 
 ALL = "all"

@@ -8,11 +8,11 @@ from typing import Any, final
 from stepcredit.core.protocols import Scale
 from stepcredit.evaluation.first_error import CLEAN
 from stepcredit.evaluation.intervals import Interval
+from stepcredit.evaluation.named_sets import LabelledSet, Metric
 from stepcredit.evaluation.resampling import Coverage
 from stepcredit.recipes.evaluating.comparing import PairedJudges
 from stepcredit.recipes.evaluating.figures import ALL, Figures, Row
 from stepcredit.recipes.evaluating.reading import Reading
-from stepcredit.recipes.evaluating.sets import LabelledSet, Metric
 from stepcredit.recipes.evaluating.tables import plots_of, tables_of
 from stepcredit.recipes.recorded.tally import ranked
 from stepcredit.recipes.recorded.walk import Walked
@@ -184,10 +184,7 @@ def plain(value: Any) -> Any:
 
 
 def first_disagreement(row: Row) -> int | None:
-    """Index of the first step on which label and judge disagree, `None` if they do on none.
-
-    Where the judge stopped at an earlier step, or the labels end at one, that step is it.
-    """
+    """Index of the first step on which label and judge disagree, `None` if they do on none that both speak of."""
     pairs = zip(row.solution.step_truth, row.called, strict=True)
     for index, (label, said) in enumerate(pairs):
         if label is not None and said is not None and label != said:

@@ -7,26 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from stepcredit.core.errors import BudgetError, DrainedError, PartialError
+from stepcredit.core.errors import BudgetError, DrainedError, PartialError, UsageError
 from stepcredit.core.protocols import Judge
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
+from stepcredit.evaluation.named_sets import LabelledSet, read_set
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
 from stepcredit.recipes.evaluating.comparing import VERB, check_comparable, compare_runs, write_predictions
 from stepcredit.recipes.evaluating.figures import measure
 from stepcredit.recipes.evaluating.judges import JudgeRequest, NamedJudge, judge_named
+from stepcredit.recipes.evaluating.problem_sets import PROBLEM_SETS
 from stepcredit.recipes.evaluating.reading import THRESHOLDS, Reading, read_verdicts
 from stepcredit.recipes.evaluating.results import Evaluated, closing_of, coverage_of, report_of, summary_of
-from stepcredit.recipes.evaluating.sets import LabelledSet, read_set
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, EvaluateSettings, load_evaluate
 from stepcredit.recipes.evaluating.solutions import GivenOutcome, GivenSteps, placed
+from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
 from stepcredit.recipes.recorded.judges import CallLog, SameModel
-from stepcredit.recipes.recorded.limits import Quarantine, Turn, UnknownGuard
+from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
 from stepcredit.recipes.recorded.results import coverage_line, shown_places
-from stepcredit.recipes.recorded.rollouts import Grouping, RolloutMaker, grouped
-from stepcredit.recipes.recorded.walk import Placed, Walked, WalkParts, walk_each
+from stepcredit.recipes.recorded.rollouts import RolloutMaker
+from stepcredit.recipes.recorded.walk import Walked, WalkParts
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.session import Session, session
 from stepcredit.report.page import package_version
@@ -76,7 +78,7 @@ def run_evaluation(what: str, settings: EvaluateSettings, *, progress: Progress 
     `threshold_from`, `compare` and `[metrics]` may change in one folder: only what is missing is asked.
 
     Args:
-        what: name of a set (`recipes.evaluating.sets`), or a file: `problem`, `steps`, `label` (index of the first
+        what: name of a set (`evaluation.named_sets`), or a file: `problem`, `steps`, `label` (index of the first
             wrong step, -1 if there is none), optional `id`, `error_steps`, `split`, `generator`.
         settings: what to do.
         progress: who is told; nobody by default.
@@ -97,6 +99,8 @@ def run_evaluation(what: str, settings: EvaluateSettings, *, progress: Progress 
     judge = judge_named(settings.judge, server=settings.server, model=settings.model)
     judge.settings(recipe)
     with draining(screen.say) as drain:
+        if what in PROBLEM_SETS:
+            raise UsageError("a set of problems: give recorded attempts at them with --responses FILE", item=what)
         whole = read_set(what, settings.data)
         if settings.compare is not None:
             check_comparable(settings.compare, whole.sha256)
@@ -229,7 +233,7 @@ class _Running:
         return ordered, shown
 
     async def _walk(self, quarantine: Quarantine, take: Callable[[int, Walked], None]) -> None:
-        """Walk all solutions; those that a session died with go alone."""
+        """Walk all solutions."""
         known = {solution.id: solution for solution in self.plan.labelled.solutions}
         name = self.plan.labelled.name
         parts = WalkParts(
@@ -243,29 +247,7 @@ class _Running:
         )
         self.turns.tell = self.folder.under_way.idle
         items = tuple(placed(self.plan.labelled.solutions, name))
-        grouping = grouped((item for _, item in items), "problem-and-model")
-        order: dict[int, Turn] = {}
-        if quarantine.any_suspect:
-            order = {place: quarantine.turn(item.id) for place, item in items}
-        turns: tuple[tuple[Turn, dict[str, int]], ...] = (
-            ("first", {"in_flight": 1}),
-            ("beside", {}),
-            ("last", {"in_flight": 1}),
-        )
-        for turn, more in turns:
-            mine = [one for one in items if order.get(one[0], "beside") == turn]
-            await self._each(parts, mine, grouping, take, **more)
-
-    async def _each(
-        self,
-        parts: WalkParts,
-        items: list[Placed],
-        grouping: Grouping,
-        take: Callable[[int, Walked], None],
-        **more: int,
-    ) -> None:
-        if items:
-            await walk_each(parts, iter(items), grouping=grouping, take=take, drain=self.drain, **more)
+        await walk_items(parts, items, quarantine=quarantine, take=take, drain=self.drain)
 
     async def _asked(self, quarantine: Quarantine) -> Judge:
         """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
@@ -295,13 +277,7 @@ class _Running:
         save_report(self.folder.path, report_of(found, title=title, facts=facts))
         told = summary_of(found, dict(facts))
         self.folder.write_json("summary.json", told)
-        failed, left = found.coverage["failed"], found.coverage["quarantined"]
-        if failed:
-            why = f"the judge failed on {failed} solutions, report.html says why; the same command asks again"
-            raise PartialError(why + (f" ({left} more are in quarantine)" if left else ""))
-        if left:
-            mend = "report.html says why; --set limits.deaths=0 tries them again"
-            raise PartialError(f"{left} solutions are in quarantine and were left out; {mend}")
+        refuse_holes(found.coverage["failed"], found.coverage["quarantined"], what="solutions")
         self.folder.mark_done("judge", f"all/{settings.limit or ''}")
         return EvaluationResult(told, closing_of(found), self.folder.path)
 

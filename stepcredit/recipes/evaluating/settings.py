@@ -9,7 +9,7 @@ from pydantic import Field
 from stepcredit.core.errors import UsageError
 from stepcredit.evaluation.calibration import Binning
 from stepcredit.recipes.loading import Section, load_recipe
-from stepcredit.recipes.recorded.settings import JudgePart, LimitsPart, ReportPart, ServerPart
+from stepcredit.recipes.recorded.settings import CheckerPart, JudgePart, LimitsPart, ReportPart, ServerPart
 
 RECIPE = Path(__file__).parents[1] / "evaluate.toml"
 
@@ -35,8 +35,12 @@ class MetricsPart(Section):
 
 
 class EvaluateRecipe(Section):
-    """The whole of `evaluate.toml`; `[judge]` and `[server]` are those of `recorded.toml`."""
+    """The whole of `evaluate.toml`; `[judge]`, `[server]` and `[checker]` are those of `recorded.toml`.
 
+    `[checker]` is read where policies are measured, `[judge]` and `[server]` where judges are.
+    """
+
+    checker: CheckerPart
     judge: JudgePart = JudgePart()
     server: ServerPart = ServerPart()
     limits: LimitsPart
@@ -85,6 +89,37 @@ class EvaluateSettings:
             raise UsageError(f"--limit must be at least 1, got {self.limit}")
         if self.compare is not None and self.compare.resolve() == self.out.resolve():
             raise UsageError("a run cannot be compared with itself; --compare names another", item=str(self.out))
+
+
+@final
+@dataclass(frozen=True)
+class PolicySettings:
+    """What an evaluation of recorded attempts is asked to do.
+
+    Args:
+        out: run folder.
+        responses: file of the attempts.
+        data: folder that holds the set's folder, or its file.
+        hub: take the set from the Hugging Face hub instead of `data`.
+        ks: attempts that pass@k and maj@k count; empty takes 1, 2, 4 ... up to the fewest attempts at a problem.
+        recipe: TOML file, or the name of a recipe that ships.
+        overrides: `section.key=value`, applied to the recipe.
+
+    Raises:
+        UsageError: for a k below 1.
+    """
+
+    out: Path
+    responses: Path
+    data: Path = DATA
+    hub: bool = False
+    ks: tuple[int, ...] = ()
+    recipe: Path = RECIPE
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.ks and min(self.ks) < 1:
+            raise UsageError(f"--k must be at least 1, got {min(self.ks)}")
 
 
 def load_evaluate(overrides: tuple[str, ...] = (), recipe: Path = RECIPE) -> EvaluateRecipe:
