@@ -10,7 +10,7 @@ from stepcredit.core.errors import DrainedError, StepcreditError
 from stepcredit.recipes.command import COMMAND, raised, typed
 
 BUG, USAGE, MACHINE, BUDGET, PARTIAL, INTERRUPTED = 1, 2, 3, 4, 5, 130
-RESUMED = ("demo", "judge", "run", "train")
+RESUMED = ("demo", "judge", "run", "train", "evaluate")
 """Verbs that go on where they stopped when they are given again."""
 TRACEBACK = "STEPCREDIT_TRACEBACK"
 

@@ -20,6 +20,7 @@ from stepcredit.core.protocols import Judge, Message, Scale
 from stepcredit.core.records import Label, Outcome, Problem, Rollout, Steps, Verdict
 from stepcredit.engines.chat_template import ChatTemplate
 from stepcredit.engines.tokenizer import FileTokenizer
+from stepcredit.evaluation.reference_judges import REFERENCE_KINDS, ReferenceJudge
 from stepcredit.judges import (
     BudgetedJudge,
     CachedJudge,
@@ -106,6 +107,10 @@ def _budgeted(max_tokens: int) -> Judge:
     )
 
 
+def _reference(kind):
+    return lambda: ReferenceJudge(kind, lambda steps: [(True, False, None)[k % 3] for k in range(len(steps))])
+
+
 JUDGES_UNDER_TEST = {
     "scripted": _scripted,
     "markers": judge_entry("markers").make,
@@ -131,6 +136,7 @@ JUDGES_UNDER_TEST = {
     "discriminative": lambda: _discriminative(signed=False),
     "discriminative, signed": lambda: _discriminative(signed=True),
     "step-critic": lambda: judge_entry("step-critic").make(ScriptedChat(lambda _: "<verdicts>0: yes</verdicts>")),
+    **{kind: _reference(kind) for kind in REFERENCE_KINDS},
 }
 
 

@@ -1,0 +1,124 @@
+"""Judges that can be measured, by name: one table, in which a judge is one line."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, final
+
+from stepcredit.core.errors import UsageError
+from stepcredit.core.protocols import Judge
+from stepcredit.core.records import Steps
+from stepcredit.credit.choices import nearest
+from stepcredit.engines.server.budget import Budget
+from stepcredit.evaluation.judge_sets import LabelledSolution
+from stepcredit.evaluation.reference_judges import ReferenceJudge, ReferenceKind
+from stepcredit.recipes.evaluating.settings import EvaluateRecipe
+from stepcredit.recipes.recorded.judges import CallLog, judge_settings, opened_judge
+from stepcredit.recipes.recorded.settings import FileJudge, load_recorded, refuse_others
+
+
+@final
+@dataclass(frozen=True)
+class JudgeRequest:
+    """All that a judge may be made of.
+
+    Args:
+        recipe: sections `[judge]`, `[server]` and `[metrics]` are read.
+        solutions: by id; reference judges read their labels.
+        server: address of the model's server.
+        model: its model; `None` takes the only one.
+        max_calls: goes before the recipe's.
+        max_cost: goes before the recipe's.
+    """
+
+    recipe: EvaluateRecipe
+    solutions: Mapping[str, LabelledSolution]
+    server: str | None = None
+    model: str | None = None
+    max_calls: int | None = None
+    max_cost: float | None = None
+
+
+@final
+@dataclass(frozen=True)
+class NamedJudge:
+    """How a judge is opened.
+
+    Args:
+        opened: gives the judge and the log of its calls, for as long as it is asked.
+        settings: all of its settings, for the manifest; refuses keys of `[judge]` that it does not have.
+        asks: True if it asks a model on a server.
+        what: one line for lists and help.
+    """
+
+    opened: Callable[[JudgeRequest], AbstractAsyncContextManager[tuple[Judge, CallLog]]]
+    settings: Callable[[EvaluateRecipe], dict[str, Any]]
+    asks: bool
+    what: str
+
+
+def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
+    """A judge that `stepcredit judge` has too."""
+
+    def opened(request: JudgeRequest) -> AbstractAsyncContextManager[tuple[Judge, CallLog]]:
+        parts = {"judge": request.recipe.judge, "server": request.recipe.server}
+        return opened_judge(
+            name,
+            load_recorded().model_copy(update=parts),
+            server=request.server,
+            model=request.model,
+            max_calls=request.max_calls,
+            max_cost=request.max_cost,
+            ask=False,
+        )
+
+    return NamedJudge(opened, lambda recipe: judge_settings(name, recipe.judge), asks, what)
+
+
+def _reference(kind: ReferenceKind, *, what: str) -> NamedJudge:
+    """A judge of which theory knows what it must score."""
+
+    @asynccontextmanager
+    async def opened(request: JudgeRequest) -> AsyncGenerator[tuple[Judge, CallLog]]:
+        truth = partial(_truth, request.solutions)
+        yield ReferenceJudge(kind, truth, seed=request.recipe.metrics.seed), CallLog(Budget())
+
+    def settings(recipe: EvaluateRecipe) -> dict[str, Any]:
+        refuse_others(recipe.judge, (), section="judge", of=kind)
+        return {"seed": recipe.metrics.seed} if kind == "random" else {}
+
+    return NamedJudge(opened, settings, asks=False, what=what)
+
+
+def _truth(solutions: Mapping[str, LabelledSolution], steps: Steps) -> Sequence[bool | None]:
+    return solutions[steps.rollout.id].step_truth
+
+
+JUDGES: dict[str, NamedJudge] = {
+    "markers": _of_files("markers", asks=False, what="reads what a solution says of itself; needs the outcome"),
+    "critic": _of_files("critic", asks=True, what="asks any chat model for the first wrong step"),
+    "perfect": _reference("perfect", what="repeats the labels"),
+    "constant-right": _reference("constant-right", what="calls every step right"),
+    "constant-wrong": _reference("constant-wrong", what="calls every step wrong"),
+    "random": _reference("random", what="draws a probability for each step"),
+}
+"""Judges by name; those below `critic` are references, for evaluation only."""
+
+
+def judge_named(name: str, *, server: str | None, model: str | None) -> NamedJudge:
+    """The judge of a name.
+
+    Raises:
+        UsageError: for an unknown name, a judge that asks without a server, or a server for one that asks nobody.
+    """
+    if name not in JUDGES:
+        raise UsageError(f"unknown judge {name!r}; {nearest(name, tuple(JUDGES))}")
+    found = JUDGES[name]
+    if found.asks and server is None:
+        raise UsageError(f"judge {name} asks a model; give --server URL (any OpenAI-style server) and --model NAME")
+    if not found.asks and (server is not None or model is not None):
+        flag = "--model" if server is None else "--server"
+        asking = " or ".join(other for other, entry in JUDGES.items() if entry.asks)
+        raise UsageError(f"{flag} names a model, and judge {name} asks none; give --judge {asking}, or leave it out")
+    return found

@@ -1,0 +1,222 @@
+"""Results of an evaluation: the summary, the closing sentence and what the page shows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, final
+
+from stepcredit.core.protocols import Scale
+from stepcredit.evaluation.first_error import CLEAN
+from stepcredit.evaluation.intervals import Interval
+from stepcredit.evaluation.named_sets import LabelledSet, Metric
+from stepcredit.evaluation.resampling import Coverage
+from stepcredit.recipes.evaluating.comparing import PairedJudges
+from stepcredit.recipes.evaluating.figures import ALL, Figures, Row
+from stepcredit.recipes.evaluating.reading import Reading
+from stepcredit.recipes.evaluating.tables import plots_of, tables_of
+from stepcredit.recipes.recorded.tally import ranked
+from stepcredit.recipes.recorded.walk import Walked
+from stepcredit.report.build import rollout_view
+from stepcredit.report.views import ReportData, RolloutView, TableView
+from stepcredit.store.attempts import AttemptTotals
+
+STATUSES = ("answered", "unknown", "failed", "quarantined")
+
+_TOLD_REASONS = 20
+"""Reasons that the summary and the page list; all solutions are counted."""
+
+
+@final
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found.
+
+    Args:
+        labelled: the solutions that were asked about.
+        readings: [n] what the judge said of each.
+        figures: its scores.
+        compared: with another run, `None` if none was named.
+        shown: solutions for the viewer, by place.
+        scale: what the judge's scores mean.
+        calls: model calls of the run, those of earlier sessions included.
+        seconds: wall time of each part of this session.
+    """
+
+    labelled: LabelledSet
+    readings: tuple[Reading, ...]
+    figures: Figures
+    compared: PairedJudges | None
+    shown: Mapping[int, Walked]
+    scale: Scale
+    calls: AttemptTotals
+    seconds: Mapping[str, float]
+
+    @property
+    def coverage(self) -> dict[str, int]:
+        """Solutions asked about, and what became of them."""
+        return coverage_of(self.readings)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Why solutions have no answer, the most frequent first."""
+        return ranked(Counter(reading.reason for reading in self.readings if reading.reason))
+
+
+def coverage_of(readings: Sequence[Reading]) -> dict[str, int]:
+    """Solutions asked about, and what became of them; the other numbers add up to `asked`.
+
+    >>> coverage_of([Reading((1.0,), "answered"), Reading((None,), "unknown", "cut")])
+    {'asked': 2, 'answered': 1, 'unknown': 1, 'failed': 0, 'quarantined': 0}
+    """
+    counts = Counter(reading.status for reading in readings)
+    return {"asked": len(readings), **{status: counts[status] for status in STATUSES}}
+
+
+def summary_of(found: Evaluated, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `summary.json` holds; unknown is null.
+
+    Args:
+        found: the evaluation.
+        settings: how it was made.
+    """
+    figures, chosen = found.figures, found.figures.chosen
+    name, score = headline(figures, found.labelled.metric)
+    return {
+        "set": found.labelled.name,
+        "metric": name,
+        "score": plain(score),
+        "solutions": len(found.labelled.solutions),
+        "scored": len(figures.rows),
+        "left_out": dict(found.labelled.left_out),
+        "coverage": found.coverage,
+        "unknown_reasons": dict(list(found.reasons.items())[:_TOLD_REASONS]),
+        "resumed": sum(reading.resumed for reading in found.readings),
+        "threshold": {
+            "value": figures.threshold,
+            "chosen_on": None if chosen is None else chosen.split,
+            "f1_there": None if chosen is None else chosen.f1,
+        },
+        "first_error": plain(figures.first_error),
+        "binary_f1": plain(figures.binary),
+        "prm_score": plain(figures.prm),
+        "mr_score": plain(figures.mr) or None,
+        "mistake": plain(figures.mistake) or None,
+        "by_position": plain(figures.positions),
+        "by_generator": plain(figures.generators) or None,
+        "calibration": plain(figures.calibration),
+        "compared": plain(found.compared),
+        "calls": asdict(found.calls) if found.calls.attempts else None,
+        "seconds": round(sum(found.seconds.values()), 3),
+        "stage_seconds": {part: round(value, 3) for part, value in found.seconds.items()},
+        "settings": dict(settings),
+    }
+
+
+def headline(figures: Figures, metric: Metric) -> tuple[str, Interval | None]:
+    """Name and value of the set's official figure; of MR-Score the step accuracy, as nobody read the reasons."""
+    splits = figures.first_error.splits
+    if metric == "prm-score" and figures.prm is not None:
+        return "PRMScore over all steps", figures.prm.pooled.score
+    if metric == "mr-score" and figures.mr:
+        last = figures.mr.get(ALL) or next(iter(figures.mr.values()))
+        return "step accuracy of MR-Score", last.step_accuracy
+    if metric == "mistake":
+        last = figures.mistake.get(ALL) or next(iter(figures.mistake.values()))
+        return "accuracy of the first mistake", last.accuracy
+    if len(splits) > 1:
+        return f"first-error F1, mean of {len(splits)} splits", figures.first_error.average
+    return "first-error F1", next(iter(splits.values())).f1
+
+
+def closing_of(found: Evaluated) -> str:
+    """One sentence: the official figure, on how many solutions, and what is missing."""
+    figures, coverage = found.figures, found.coverage
+    name, score = headline(figures, found.labelled.metric)
+    told = "not defined" if score is None else f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+    parts = [f"{name} {told} on {len(figures.rows):,} solutions"]
+    if figures.chosen is not None:
+        parts.append(f"threshold {figures.threshold:.4g} chosen on {figures.chosen.split}, which is not scored")
+    lost = coverage["asked"] - coverage["answered"]
+    if lost:
+        parts.append(f"{lost:,} of {coverage['asked']:,} have no answer and count as wrong")
+    if coverage["failed"] or coverage["quarantined"]:
+        parts.append("partial: the judge failed, so this is no score of the judge yet")
+    return "; ".join(parts) + "."
+
+
+def report_of(found: Evaluated, *, title: str, facts: Sequence[tuple[str, str]]) -> ReportData:
+    """What the page and the terminal show."""
+    coverage = found.coverage
+    numbers: list[tuple[str, int | str]] = [(name, coverage[name]) for name in ("asked", "answered", "unknown")]
+    numbers += [(name, coverage[name]) for name in ("failed", "quarantined") if coverage[name]]
+    calls = found.calls
+    spent = {"model calls": calls.calls, "input tokens": calls.input_tokens, "output tokens": calls.output_tokens}
+    numbers += [(name, value) for name, value in spent.items() if value]
+    numbers += [] if calls.cost is None else [("cost", f"{calls.cost:.4g}")]
+    return ReportData(
+        title=title,
+        subtitle=f"{found.labelled.name}: what the judge says beside what people labelled",
+        facts=tuple(facts),
+        counts=tuple(numbers),
+        tables=(*tables_of(found.figures, found.compared), *_reasons(found)),
+        plots=plots_of(found.figures),
+        closing=closing_of(found),
+        solutions=_views(found),
+        omitted=len(found.readings) - len(found.shown),
+    )
+
+
+def plain(value: Any) -> Any:
+    """Records as JSON-able values: their fields by name, a coverage with its unknown.
+
+    >>> plain({"a": Interval(0.5, 0.0, 1.0), "b": (Coverage(2, 1), None)})
+    {'a': {'value': 0.5, 'low': 0.0, 'high': 1.0}, 'b': [{'asked': 2, 'answered': 1, 'unknown': 1}, None]}
+    """
+    if isinstance(value, Coverage):
+        return {"asked": value.asked, "answered": value.answered, "unknown": value.unknown}
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def first_disagreement(row: Row) -> int | None:
+    """Index of the first step on which label and judge disagree, `None` if they do on none that both speak of."""
+    pairs = zip(row.solution.step_truth, row.called, strict=True)
+    for index, (label, said) in enumerate(pairs):
+        if label is not None and said is not None and label != said:
+            return index
+    return None
+
+
+def _reasons(found: Evaluated) -> tuple[TableView, ...]:
+    rows = [(reason, number) for reason, number in list(found.reasons.items())[:_TOLD_REASONS]]
+    rows += [(f"left out: {reason}", number) for reason, number in found.labelled.left_out.items()]
+    return (TableView("without an answer", ("reason", "solutions"), tuple(rows)),) if rows else ()
+
+
+def _views(found: Evaluated) -> tuple[RolloutView, ...]:
+    rows = {row.solution.id: row for row in found.figures.rows}
+    views: list[RolloutView] = []
+    for place in sorted(found.shown):
+        item = found.shown[place]
+        row, solution = rows.get(item.rollout.id), found.labelled.solutions[place]
+        label = CLEAN if solution.label is None else solution.label
+        parts = [f"label: {_said(label)}"]
+        if row is not None:
+            parts.append(f"judge: {_said(row.predicted)}")
+            differs = first_disagreement(row)
+            parts += [] if differs is None else [f"first disagreement: step {differs}"]
+        parts += [f"reason given with the label: {reason}" for reason in solution.reasons if reason]
+        parts += [reason] if (reason := found.readings[place].reason) else []
+        method = solution.generator or found.labelled.split_of(solution)
+        shown = item.judgement if item.judgement is not None and len(item.steps) else item.steps
+        views.append(rollout_view(shown, method=method, scale=found.scale, note="; ".join(parts)))
+    return tuple(views)
+
+
+def _said(label: int | None) -> str:
+    return "no answer" if label is None else "no wrong step" if label == CLEAN else f"step {label} is the first wrong"
