@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,18 @@ import typer
 from stepcredit.core.errors import PartialError
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder to write; giving it again goes on.")]
+
+
+class Sandboxes(StrEnum):
+    """Where a judge's code is run."""
+
+    OFF = "off"
+    AUTO = "auto"
+    WASM = "wasm"
+    BWRAP = "bwrap"
+    RLIMIT = "rlimit"
+
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one key of the recipe; may be repeated."),
@@ -24,6 +37,13 @@ JudgeTokenizerOption = Annotated[
     typer.Option(
         "--tokenizer", "--judge-tokenizer", help="Folder or hub id of the judge's model, for thinkprm and genprm."
     ),
+]
+SandboxOption = Annotated[
+    Sandboxes | None,
+    typer.Option(help="Run the code that genprm writes; without it genprm only analyses."),
+]
+UnsafeOption = Annotated[
+    bool, typer.Option("--i-accept-unsafe-exec", help="Consent to --sandbox rlimit, which confines nothing.")
 ]
 ModelOption = Annotated[str | None, typer.Option(help="Name of the model on that server, if it has several.")]
 MaxCallsOption = Annotated[
@@ -78,3 +98,11 @@ def _tell(run: Path) -> None:
         columns = token_credit(run)
         if columns is not None:
             console.print(f"token credit: {columns} (numpy.load reads it)", markup=False, soft_wrap=True)
+
+
+def with_sandbox(settings: list[str] | None, sandbox: Sandboxes | None, *, unsafe: bool) -> tuple[str, ...]:
+    """`--set` and the two flags of the sandbox as overrides of a recipe."""
+    found = list(settings or ())
+    found += [] if sandbox is None else [f"sandbox.engine={sandbox.value}"]
+    found += ["sandbox.accept_unsafe_exec=true"] if unsafe else []
+    return tuple(found)

@@ -13,11 +13,14 @@ from stepcredit.cli.options import (
     ModelOption,
     OutOption,
     RecipeOption,
+    SandboxOption,
     ServerOption,
     SetOption,
     SkipBadOption,
+    UnsafeOption,
     folder_for,
     told,
+    with_sandbox,
 )
 
 
@@ -121,6 +124,8 @@ def judge(
     server: ServerOption = None,
     model: ModelOption = None,
     tokenizer: JudgeTokenizerOption = None,
+    sandbox: SandboxOption = None,
+    unsafe: UnsafeOption = False,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
@@ -145,7 +150,7 @@ def judge(
         server=server,
         model=model,
         recipe=recipe or RECIPE,
-        overrides=tuple(settings or ()),
+        overrides=with_sandbox(settings, sandbox, unsafe=unsafe),
         max_calls=max_calls,
         max_cost=max_cost,
         skip_bad=skip_bad,
@@ -169,6 +174,8 @@ def run(
     judge_tokenizer: Annotated[
         str | None, typer.Option(help="Folder or hub id of the judge's model, for thinkprm and genprm.")
     ] = None,
+    sandbox: SandboxOption = None,
+    unsafe: UnsafeOption = False,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
@@ -194,7 +201,7 @@ def run(
         server=server,
         model=model,
         recipe=recipe or RECIPE,
-        overrides=tuple(settings or ()),
+        overrides=with_sandbox(settings, sandbox, unsafe=unsafe),
         max_calls=max_calls,
         max_cost=max_cost,
         skip_bad=skip_bad,

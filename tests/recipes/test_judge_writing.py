@@ -130,7 +130,7 @@ def test_settings_are_keys_of_the_judges_own_section(tmp_path: Path, model: Path
         ),
         ("thinkprm", "thinkprm.rounds=9", "9 rounds need 8 triggers, got 3"),
         ("genprm", "genprm.top_p=7", "top_p must be in"),
-        ("genprm", "genprm.mode=full", "runs code and has no runner"),
+        ("genprm", "genprm.mode=full", "runs code, and the sandbox is off"),
         ("genprm", "genprm.bos=3", r"genprm\.bos"),
     ],
 )

@@ -15,7 +15,7 @@ from stepcredit.evaluation.judge_sets import LabelledSolution
 from stepcredit.evaluation.reference_judges import ReferenceJudge, ReferenceKind
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe
 from stepcredit.recipes.recorded.judges import CallLog, judge_settings, opened_judge
-from stepcredit.recipes.recorded.settings import FileJudge, load_recorded, refuse_others
+from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, load_recorded, refuse_others
 
 
 @final
@@ -62,10 +62,9 @@ def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
     """A judge that `stepcredit judge` has too."""
 
     def opened(request: JudgeRequest) -> AbstractAsyncContextManager[tuple[Judge, CallLog]]:
-        parts = {"judge": request.recipe.judge, "server": request.recipe.server}
         return opened_judge(
             name,
-            load_recorded().model_copy(update=parts),
+            _as_recorded(request.recipe),
             server=request.server,
             model=request.model,
             max_calls=request.max_calls,
@@ -73,7 +72,13 @@ def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
             ask=False,
         )
 
-    return NamedJudge(opened, lambda recipe: judge_settings(name, recipe.judge), asks, what)
+    return NamedJudge(opened, lambda recipe: judge_settings(name, _as_recorded(recipe)), asks, what)
+
+
+def _as_recorded(recipe: EvaluateRecipe) -> RecordedRecipe:
+    """The recipe as `stepcredit judge` would have it: what both have is taken from this one."""
+    both = {name: getattr(recipe, name) for name in ("judge", "thinkprm", "genprm", "sandbox", "server")}
+    return load_recorded().model_copy(update=both)
 
 
 def _reference(kind: ReferenceKind, *, what: str) -> NamedJudge:

@@ -9,7 +9,9 @@ from pydantic import Field
 from stepcredit.core.errors import UsageError
 from stepcredit.evaluation.calibration import Binning
 from stepcredit.recipes.loading import Section, load_recipe
+from stepcredit.recipes.recorded.code_running import SandboxPart
 from stepcredit.recipes.recorded.settings import CheckerPart, JudgePart, LimitsPart, ReportPart, ServerPart
+from stepcredit.recipes.recorded.writing_parts import GenPrmPart, ThinkPRMPart
 
 RECIPE = Path(__file__).parents[1] / "evaluate.toml"
 
@@ -35,13 +37,16 @@ class MetricsPart(Section):
 
 
 class EvaluateRecipe(Section):
-    """The whole of `evaluate.toml`; `[judge]`, `[server]` and `[checker]` are those of `recorded.toml`.
+    """The whole of `evaluate.toml`; what `recorded.toml` has too means the same here.
 
-    `[checker]` is read where policies are measured, `[judge]` and `[server]` where judges are.
+    `[checker]` is read where policies are measured, the sections of judges and `[server]` where judges are.
     """
 
     checker: CheckerPart
     judge: JudgePart = JudgePart()
+    thinkprm: ThinkPRMPart = ThinkPRMPart()
+    genprm: GenPrmPart = GenPrmPart()
+    sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
     limits: LimitsPart
     metrics: MetricsPart

@@ -21,6 +21,7 @@ from stepcredit.judges.intrinsic.markers import text_markers
 from stepcredit.judges.intrinsic.server import ServerReader, ServerReaderSettings
 from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
+from stepcredit.recipes.recorded.code_running import check_sandbox, opened_runner
 from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, ReadingLog, RequestFields, each
 from stepcredit.recipes.recorded.settings import (
     CheckerPart,
@@ -246,7 +247,8 @@ async def opened_judge(
         if ask and not model:
             await log.look()
         if name in WRITING:
-            yield writing_judge(name, client, recipe, tokenizer=tokenizer, on_tally=log.tell), log
+            with opened_runner(recipe.sandbox) as runner:
+                yield writing_judge(name, client, recipe, tokenizer=tokenizer, runner=runner, on_tally=log.tell), log
             return
         if name == "critic":
             yield CriticJudge(client, _critic_settings(recipe.judge)), log
@@ -260,8 +262,9 @@ def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
     """All settings of the judge by name, defaults included.
 
     Raises:
-        UsageError: for keys that the judge does not have.
+        UsageError: for keys that the judge does not have, or a sandbox that it has no use for.
     """
+    check_sandbox(name, recipe.sandbox)
     if name in WRITING:
         return writing_settings(name, recipe)
     if name == "intrinsic":

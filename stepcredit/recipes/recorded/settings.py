@@ -14,6 +14,7 @@ from stepcredit.credit.rule import Need
 from stepcredit.judges.intrinsic.prompts import SplitPrompt, TracePrompt
 from stepcredit.judges.intrinsic.server import Fences, Structured, Thinking
 from stepcredit.recipes.loading import Section, load_recipe
+from stepcredit.recipes.recorded.code_running import SandboxPart
 from stepcredit.recipes.recorded.writing_parts import WRITING, GenPrmPart, ThinkPRMPart
 
 Stage = Literal["check", "split", "judge", "credit"]
@@ -142,6 +143,7 @@ class RecordedRecipe(Section):
     judge: JudgePart = JudgePart()
     thinkprm: ThinkPRMPart = ThinkPRMPart()
     genprm: GenPrmPart = GenPrmPart()
+    sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
     limits: LimitsPart
     credit: CreditPart

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, final
 
+from stepcredit.core.code import CodeRunner
 from stepcredit.core.errors import EngineError, JudgeError, UsageError
 from stepcredit.core.protocols import Judge, Message, Scale
 from stepcredit.core.records import Steps, Verdict
@@ -13,6 +14,7 @@ from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.genprm.judge import GenPrmJudge
 from stepcredit.judges.tallies import OnTally
 from stepcredit.judges.thinkprm.judge import ThinkPRMJudge
+from stepcredit.recipes.recorded.code_running import sandbox_settings
 from stepcredit.recipes.recorded.settings import RecordedRecipe, given
 from stepcredit.recipes.recorded.writing_parts import genprm_settings, thinkprm_settings
 
@@ -87,7 +89,13 @@ class MetJudge:
 
 
 def writing_judge(
-    name: str, client: "ServerClient", recipe: RecordedRecipe, *, tokenizer: str | None, on_tally: OnTally
+    name: str,
+    client: "ServerClient",
+    recipe: RecordedRecipe,
+    *,
+    tokenizer: str | None,
+    runner: CodeRunner | None,
+    on_tally: OnTally,
 ) -> Judge:
     """The judge by name on a server.
 
@@ -96,6 +104,7 @@ def writing_judge(
         client: of the server.
         recipe: `[thinkprm]` or `[genprm]` is read.
         tokenizer: folder or hub id of the served model's tokenizer and chat template.
+        runner: of the code that `genprm` writes; without one it writes none.
         on_tally: gets the counts of every solution.
 
     Raises:
@@ -109,7 +118,7 @@ def writing_judge(
         context = ("thinkprm.context", thinkprm.context)
     else:
         genprm = genprm_settings(recipe.genprm)
-        judge = GenPrmJudge(client, loaded, chat, genprm, on_tally=on_tally)
+        judge = GenPrmJudge(client, loaded, chat, genprm, runner=runner, on_tally=on_tally)
         context = ("genprm.context_tokens", genprm.context_tokens)
     return MetJudge(judge, client, tokenizer=loaded, chat=chat, name=name, context=context, place=str(tokenizer))
 
@@ -122,5 +131,13 @@ def writing_settings(name: str, recipe: RecordedRecipe) -> dict[str, Any]:
     """
     for key in given(recipe.judge):
         raise UsageError(f"judge.{key} is no setting of {name}; its settings are those of [{name}]")
-    found = asdict(thinkprm_settings(recipe.thinkprm) if name == "thinkprm" else genprm_settings(recipe.genprm))
+    if name == "thinkprm":
+        found = asdict(thinkprm_settings(recipe.thinkprm))
+    else:
+        genprm = genprm_settings(recipe.genprm)
+        mode = genprm.mode or ("analyze" if recipe.sandbox.engine == "off" else "full")
+        if mode in ("full", "verify") and genprm.execute and recipe.sandbox.engine == "off":
+            mend = "give --sandbox auto, or --set genprm.execute=false (it imagines what its code prints)"
+            raise UsageError(f"genprm.mode {mode} runs code, and the sandbox is off; {mend}")
+        found = asdict(genprm) | {"mode": mode} | sandbox_settings(recipe.sandbox)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
