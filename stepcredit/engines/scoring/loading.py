@@ -17,7 +17,7 @@ from stepcredit.core.errors import MachineError, UsageError
 from stepcredit.engines.learner.weights import weights_fingerprint
 from stepcredit.engines.scoring.huggingface import HuggingFaceClassifier, ScoringSettings
 
-_FILES = ["*.json", "*.safetensors", "*.jinja"]
+_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model"]
 _HEAD = "score."
 
 
@@ -45,7 +45,7 @@ def load_classifier(
         settings: sizes.
 
     Raises:
-        UsageError: if there is no such model, its weights are no safetensors, or it has no class head that is known.
+        UsageError: if there is no such model, or it has no class head that is known, or has it in no safetensors.
         MachineError: if the hub cannot be reached.
 
     Source: the model card of Qwen2.5-Math-PRM-7B (arXiv:2501.07301). Differs: the head is ours, loaded by name.
@@ -83,7 +83,10 @@ def model_folder(source: str | Path, *, revision: str | None = None) -> Path:
     if place.is_dir():
         return place
     try:
-        return Path(snapshot_download(str(source), revision=revision, allow_patterns=_FILES))
+        folder = Path(snapshot_download(str(source), revision=revision, allow_patterns=_FILES))
+        if any(folder.glob("*.safetensors")):
+            return folder
+        return Path(snapshot_download(str(source), revision=revision, allow_patterns=[*_FILES, "*.bin"]))
     except HFValidationError as error:
         raise UsageError("is neither a folder nor a hub id like OWNER/NAME", item=str(source)) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
