@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded_cases import OPEN, PROBLEM, RIGHT, WRONG, byte_level, call, row, write_rows
+from recorded_cases import OPEN, PROBLEM, RIGHT, WRONG, Heard, byte_level, call, row, write_rows
 
 import stepcredit
 from stepcredit.core.errors import BudgetError, PartialError, UsageError
@@ -56,7 +56,8 @@ def reads_like_markers(messages: Sequence[Message]) -> str:
             return TracedVerification(trace.source, trace.evidence, wrong).write()
         case "P4":
             return Matches(GRAMMAR.matched(PROBLEM, texts, answer=shown(message.content, mark="answer"))).write()
-    return "?"
+        case _:
+            return "?"
 
 
 def judged(file: Path, out: Path, server: ScriptedServer, *overrides: str, **more: Any) -> RecordedResult:
@@ -230,6 +231,50 @@ def test_a_broken_server_fails_solutions_and_the_same_command_asks_again(tmp_pat
         broken = False
         result = judged(file, tmp_path / "run", server, *quick)
     assert result.summary["judged"] == 2
+
+
+def test_a_solution_in_quarantine_is_left_out_in_the_unit_of_the_others(tmp_path: Path) -> None:
+    """A failure counts in sessions in which another solution is answered: in each of the first two there is one."""
+    session = 0
+
+    def faults(asked: Asked) -> Fault | None:
+        said = json.dumps(asked.body)
+        hit = asked.route == "chat/completions" and ("leaves" in said or (session == 0 and "bag" in said))
+        return Fault("status", status=500, body=b"{}") if hit else None
+
+    words = [*STRING, "server.max_tries=1", "limits.deaths=2"]
+    with ScriptedServer(reply=reads_like_markers, faults=faults) as server:
+        for session in range(3):
+            rows = [row(RIGHT), row(WRONG, name="poison")]
+            file = write_rows(tmp_path / "x.jsonl", *rows, row(RIGHT.replace("box", "bag"), name="other"))
+            settings = RecordedSettings(
+                tmp_path / "run",
+                "intrinsic",
+                credit="grpo",
+                group_by="problem",
+                tokenizer=byte_level(tmp_path / "tokenizer"),
+                server=server.url,
+                model="scripted",
+                overrides=(*words, "judge.seed=1"),
+            )
+            with pytest.raises(PartialError, match=("failed on 2", "failed on 1", "in quarantine")[session]):
+                run_recorded(file, settings)
+            with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
+                asked = ledger.count("proposal")
+    assert asked == 2
+
+
+def test_tasks_that_can_too_seldom_be_read_are_said(tmp_path: Path) -> None:
+    file, heard = write_rows(tmp_path / "x.jsonl", row(RIGHT), row(WRONG)), Heard()
+
+    def reply(messages: Sequence[Message]) -> str:
+        good = reads_like_markers(messages)
+        return f"```{good}```" if task_of(messages[0].content) == "P4" else good
+
+    with ScriptedServer(reply=reply) as server:
+        judged(file, tmp_path / "run", server, progress=heard)
+    warned = [line for line in heard.lines if "could be read" in line]
+    assert warned == ["warning: 0 of 1 tasks P4 (wrong) could be read; 3 replies: in a code fence"]
 
 
 def test_a_solution_that_does_not_fit_the_context_is_unknown_and_ends_no_other(tmp_path: Path) -> None:

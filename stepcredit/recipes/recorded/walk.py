@@ -290,7 +290,7 @@ async def _proposed(ledger: Ledger | None, parts: WalkParts, steps: Steps, *, gi
         proposal = await parts.proposes(steps, given)
     except StepcreditError:
         raise
-    except Exception as error:  # noqa: BLE001 -- a solution that breaks the judge is counted and ends no other
+    except Exception as error:
         raise JudgeError(f"the judge broke: {type(error).__name__}: {error}", item=steps.rollout.id) from error
     if ledger is not None:
         ledger.put(PROPOSALS, key, {"ranges": proposal.ranges, "unread": proposal.unread, "calls": proposal.calls})
