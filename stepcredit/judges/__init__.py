@@ -87,9 +87,14 @@ def _embedded(sampler: Sampler, tokenizer: Tokenizer, settings: IntrinsicSetting
     return IntrinsicJudge(EmbeddedReader(sampler, tokenizer), settings, **more)
 
 
-def _server(model: ChatModel, settings: IntrinsicSettings | None = None, **more: Any) -> Judge:
-    reader = ServerReader(model, more.pop("reading", None))
-    return IntrinsicJudge(reader, settings, **more)
+def _server(
+    model: ChatModel,
+    settings: IntrinsicSettings | None = None,
+    *,
+    reading: ServerReaderSettings | None = None,
+    **more: Any,
+) -> Judge:
+    return IntrinsicJudge(ServerReader(model, reading), settings, **more)
 
 
 JUDGES: dict[str, JudgeEntry] = {

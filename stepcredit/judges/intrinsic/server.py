@@ -34,7 +34,7 @@ Fields = Callable[[Mapping[str, Any]], AbstractContextManager[None]]
 
 _TRACING = (TraceTask, VerifyTask, TraceVerifyTask)
 _CONTEXT = "do not fit the model's context"
-_FENCE = re.compile(r"\A```[A-Za-z]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\Z", re.DOTALL)
+_FENCE = re.compile(r"\A```[A-Za-z]*\s*(.*?)\s*```\Z", re.DOTALL)
 _CHAT_TOKEN = re.compile(r"<[|｜][^<>\n]{0,60}[|｜]>|</?(?:s|bos|eos|pad|think|start_of_turn|end_of_turn)>|\[/?INST\]")
 _SHOWN = 80
 
