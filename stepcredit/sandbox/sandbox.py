@@ -243,9 +243,10 @@ class Sandbox:
             if wanted <= has[name] and name in self._free:
                 return name, ""
         able = next((name for name in SAFE if wanted <= has[name]), None)
-        lacking = ", ".join(sorted(wanted - has["wasm"])) or "this program"
-        why = "no engine has it" if able is None else f"engine {able!r} has it: {self.missing.get(able, '')}"
-        return None, f"{UNAVAILABLE}: {lacking}: {why}"
+        if able is None:
+            lacking = wanted - has["wasm"] - has["bwrap"] or wanted - has["wasm"]
+            return None, f"{UNAVAILABLE}: no engine has {', '.join(sorted(lacking))}"
+        return None, f"{UNAVAILABLE}: {', '.join(sorted(wanted))}: {self.missing.get(able, '')}"
 
     def _refused(self, reason: str) -> Executed:
         limits = self._settings.limits.fingerprint

@@ -48,7 +48,6 @@ def main() -> None:
     if boot["filter"] is not None:
         sys.path.append("/site")
     loaded = [name for name in boot["preload"] if _loads(name)]
-    _seed(loaded)
     gc.collect()
     gc.freeze()
     write_frame(replies, {"ready": loaded, "python": sys.version.split()[0]})
@@ -81,13 +80,6 @@ def _loads(name: str) -> bool:
     except ImportError:
         return False
     return True
-
-
-def _seed(loaded: list[str]) -> None:
-    """Every program finds random numbers in the same state: a replay repeats what it replays."""
-    random.seed(0)
-    if "numpy" in loaded:
-        sys.modules["numpy"].random.seed(0)
 
 
 def _text(data: bytes) -> str:
@@ -251,6 +243,7 @@ def _confine(code: bytes) -> None:
 def _run(job: dict[str, Any]) -> int:
     """Replay the session's earlier blocks unseen, then run the block; the code to exit with."""
     space: dict[str, Any] = {"__name__": "__main__"}
+    _seed()
     if job["earlier"]:
         keep_out, keep_err = os.dup(1), os.dup(2)
         os.dup2(5, 1)
@@ -271,6 +264,13 @@ def _run(job: dict[str, Any]) -> int:
     if message:
         os.write(3, message[:60000])
     return ending
+
+
+def _seed() -> None:
+    """Every program finds random numbers in the same state, so that a replay repeats what it replays."""
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
 
 
 def _open_streams() -> None:
