@@ -66,9 +66,13 @@ class BwrapEngine:
         command = _command(bwrap, self.packages, uid if os.geteuid() == 0 else None)
         self._worker = Worker(command, boot=boot, env={}, handed=seccomp.server_filter())
 
-    @cached_property
+    @property
     def version(self) -> str:
         """Interpreter and packages that programs see."""
+        return self._described
+
+    @cached_property
+    def _described(self) -> str:
         found = [f"{name} {_version(name)}" for name in self.packages if _version(name)]
         return f"Python {platform.python_version()}, {', '.join(found)}"
 

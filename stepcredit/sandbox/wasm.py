@@ -43,9 +43,13 @@ class WasmEngine:
         env = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
         self._worker = Worker(command, boot={"limits": asdict(limits)}, env=env)
 
-    @cached_property
+    @property
     def version(self) -> str:
         """The host, the packages, and the component."""
+        return self._described
+
+    @cached_property
+    def _described(self) -> str:
         found = " ".join(f"{name} {version(name)}" for name in ("wasmtime", "componentize-py", "sympy", "mpmath"))
         return f"{found} component {self._path.stem[:12]}"
 

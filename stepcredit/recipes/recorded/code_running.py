@@ -46,13 +46,11 @@ def check_sandbox(judge: str, part: SandboxPart) -> None:
 
 
 def sandbox_settings(part: SandboxPart) -> dict[str, Any]:
-    """What the run's settings say of it, with the warning where nothing is confined."""
-    found: dict[str, Any] = {"sandbox": part.engine}
-    if part.engine != "off":
-        found |= {"sandbox_session": part.session, "sandbox_wall_s": part.wall_s}
-    if part.engine == "rlimit":
-        found["sandbox_unsafe"] = True
-    return found
+    """What manifest and report say of it, unsafe runs by that word."""
+    if part.engine == "off":
+        return {"sandbox": "off"}
+    name = "rlimit (UNSAFE: confines nothing)" if part.engine == "rlimit" else part.engine
+    return {"sandbox": name, "sandbox_session": part.session, "sandbox_wall_s": part.wall_s}
 
 
 @contextmanager

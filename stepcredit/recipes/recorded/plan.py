@@ -98,6 +98,8 @@ def facts_of(plan: Plan, manifest: dict[str, Any]) -> list[tuple[str, str]]:
         "until": settings.until,
         "judge": settings.judge if settings.reaches("judge") else "",
         "model": settings.model or "",
+        "mode": manifest["judge"].get("mode", ""),
+        "sandbox": manifest["judge"].get("sandbox", ""),
         "checker": manifest["checker"],
         "splitter": str(plan.splitter),
         "tokenizer": "bytes (none was named)" if settings.tokenizer is None else settings.tokenizer.name,
