@@ -18,7 +18,7 @@ from threading import Event, Thread
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, final
 
 from stepcredit.core.errors import DrainedError, MachineError, StepcreditError
-from stepcredit.engines.threads import keep_freed_memory, use_threads
+from stepcredit.engines.threads import collect_garbage_rarely, keep_freed_memory, use_threads
 from stepcredit.recipes.draining import GRACE_S, Drain
 from stepcredit.report.progress import Progress, Task
 
@@ -199,6 +199,7 @@ def _join(lines: _Lines) -> None:
     """Make a fresh process a worker of the crew."""
     use_threads(1)
     keep_freed_memory()
+    collect_garbage_rarely()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the crew's process answers for them
     _joined.append(lines)
     Thread(target=_end_with_the_crew, args=(lines,), daemon=True).start()
