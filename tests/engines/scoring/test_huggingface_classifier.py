@@ -202,7 +202,7 @@ def test_a_hub_id_is_read_from_the_hubs_cache(tmp_path: Path) -> None:
     )
     env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=600
     )
     lines = done.stdout.splitlines()
     assert lines[0] == load_classifier(snapshot).fingerprint

@@ -112,6 +112,19 @@ async def test_a_candidate_that_the_server_does_not_name_is_unknown():
     assert await classifier.context() == 199
 
 
+async def test_a_text_that_the_tokenizer_does_not_give_back_is_unknown():
+    class Mute:
+        fingerprint, positive = "mute", 1
+
+        def ask(self, problem, texts):
+            return None
+
+    classifier = ScriptedClassifier(by_last_words)
+    found = await DiscriminativeJudge(classifier, Mute()).judge(cut())
+    assert [verdict.reason for verdict in found] == ["the tokenizer does not give back the text that it read"] * 3
+    assert classifier.asked == []
+
+
 async def test_a_broken_model_is_a_judge_error_and_a_cost_limit_passes_through():
     def broken(error):
         def script(_):

@@ -11,9 +11,11 @@ from prm_parts import (
     qwen_real,
     qwen_template,
 )
+from tokenizers import normalizers
 
 from stepcredit.core.errors import UsageError
 from stepcredit.engines.chat_template import ChatTemplate
+from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.discriminative.formats import (
     QWEN_SYSTEM,
     MarkedFormat,
@@ -123,8 +125,24 @@ def test_separators_in_problem_or_step_do_nothing(name, where):
 
 
 def _is_special(name, tokenizer, number):
-    piece = tokenizer.pieces([tokenizer.encode("a")[-1], number])[1].decode("utf-8", "replace")
+    piece = tokenizer.pieces([int(tokenizer.encode("a")[-1]), number])[1].decode("utf-8", "replace")
     return piece in (" ки", "<s>", "</s>") if name == "tagged" else len(piece) > 3 and piece.startswith("<")
+
+
+def test_a_tokenizer_that_normalises_is_read_with_the_text_that_it_gives_back():
+    """Qwen's tokenizer composes accents: places are told in the composed text."""
+    form = MarkedFormat(qwen_real(), qwen_template())
+    asked, composed = (form.ask(f"caf{e} <extra_0>?", (f"d{e}j{e}", "so")) for e in ("e\u0301", "\u00e9"))
+    assert asked.ids.tolist() == composed.ids.tolist()
+    assert asked.places.tolist() == composed.places.tolist()
+    assert np.count_nonzero(asked.ids == 151651) == 2
+
+
+def test_a_tokenizer_that_loses_text_asks_nothing():
+    raw = type(qwen_like()._tokenizer).from_str(qwen_like()._json)
+    raw.normalizer = normalizers.Lowercase()
+    form = MarkedFormat(FileTokenizer(raw), ChatTemplate(QWEN_TEMPLATE))
+    assert form.ask("Big?", ("small",)) is None
 
 
 def test_a_tokenizer_of_another_model_is_refused():

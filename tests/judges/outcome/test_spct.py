@@ -1,7 +1,6 @@
 import math
 from functools import cache
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,7 +139,7 @@ async def test_the_meta_rater_reads_the_log_odds_at_the_critiques_end(classes):
     rater: judge_parts.CritiqueRater = MetaRater(classifier, tokenizer, TEMPLATE)
     assert (await rater.rate_critique("p", ["one", "two"], "it is good\n")).score == pytest.approx(2.0)
     assert (await rater.rate_critique("p", ["one", "two"], "it is bad")).score == pytest.approx(-3.0)
-    read = tokenizer.decode(np.array(classifier.asked[0][0]))
+    read = tokenizer.decode(classifier.asked[0][0])
     assert read == "user p\n\nSolution 1:\none\n\nSolution 2:\ntwo assistant it is good"
 
 
