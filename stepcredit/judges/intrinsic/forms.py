@@ -21,8 +21,6 @@ from stepcredit.judges.intrinsic.tasks import (
 
 Schema = dict[str, Any]
 
-_LONGEST_QUOTATION = 400
-
 
 def schema_of(task: Task, *, trace: TracePrompt = "backward") -> Schema:
     """JSON schema of the replies to a task.
@@ -60,7 +58,8 @@ def schema_of(task: Task, *, trace: TracePrompt = "backward") -> Schema:
 
 def _traced(reflection: int, trace: TracePrompt) -> Schema:
     source = {"enum": [*range(reflection), None]}
-    evidence = {"type": "string", "maxLength": _LONGEST_QUOTATION}
+    # No maxLength: grammars that count characters (xgrammar's) then know no escapes, and LaTeX could not be quoted.
+    evidence = {"type": "string"}
     if trace == "quote-first":
         return {"evidence": evidence, "source": source}
     return {"source": source, "evidence": evidence}
