@@ -20,11 +20,13 @@ ROWS = [
 
 
 def reply(messages: Any, *_: Any) -> Any:
-    from inspect_ai.model import ModelOutput
+    from inspect_ai.model import ModelOutput, ModelUsage
 
     found = re.search(r"says <(-?\d+)>", messages[-1].text)
     said = f"So \\boxed{{{found.group(1)}}}" if found else "I cannot tell."
-    return ModelOutput.from_content("mockllm/model", said)
+    output = ModelOutput.from_content("mockllm/model", said)
+    output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)  # else it downloads a tokenizer to count
+    return output
 
 
 @pytest.mark.filterwarnings("ignore")
