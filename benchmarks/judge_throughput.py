@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -136,7 +136,7 @@ def beside_scripted(calls: int) -> dict[str, dict[str, float]]:
 
 
 @contextmanager
-def vllm(venv: Path, folder: Path) -> Iterator[str]:
+def vllm(venv: Path, folder: Path) -> Generator[str]:
     """A vLLM of the tiny model of tests/servers while the block runs."""
     from tests.servers.tiny_model import build  # noqa: PLC0415
 

@@ -219,7 +219,7 @@ async def opened_judge(
     part = recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None})
     budget = _budget(part)
     log = CallLog(budget)
-    all_settings(name, recipe)  # keys are refused before a server is asked
+    judge_settings(name, recipe)
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
     waits = {key: value for key, value in given(recipe.server).items() if key not in _LIMITS}
@@ -230,25 +230,19 @@ async def opened_judge(
             await log.look()
         if name in WRITING:
             yield writing_judge(name, client, recipe, tokenizer=tokenizer, on_tally=log.tell), log
-            return
-        yield CriticJudge(client, _critic_settings(recipe.judge)), log
+        else:
+            yield CriticJudge(client, _critic_settings(recipe.judge)), log
 
 
-def all_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
-    """All settings of the judge by name, from whichever section holds them; raises as `judge_settings`."""
-    return writing_settings(name, recipe) if name in WRITING else judge_settings(name, recipe.judge)
-
-
-def judge_settings(name: FileJudge, part: JudgePart) -> dict[str, Any]:
+def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
     """All settings of the judge by name, defaults included.
 
     Raises:
         UsageError: for keys that the judge does not have.
-
-    >>> judge_settings("critic", JudgePart(votes=3))["votes"]
-    3
     """
-    return asdict(_markers_settings(part) if name == "markers" else _critic_settings(part))
+    if name in WRITING:
+        return writing_settings(name, recipe)
+    return asdict(_markers_settings(recipe.judge) if name == "markers" else _critic_settings(recipe.judge))
 
 
 def checker_of(part: CheckerPart) -> tuple[MathChecker, MathPool | None]:

@@ -7,9 +7,9 @@ from typing import Any, final
 
 from stepcredit.core.protocols import Judge, Splitter, Tokenizer
 from stepcredit.recipes.recorded.input import RecordedInput
-from stepcredit.recipes.recorded.judges import all_settings
+from stepcredit.recipes.recorded.judges import judge_settings
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
-from stepcredit.recipes.recorded.settings import ASKS_MODEL, RecordedRecipe, RecordedSettings, StepsPart, given
+from stepcredit.recipes.recorded.settings import RecordedRecipe, RecordedSettings, StepsPart, given
 from stepcredit.recipes.recorded.walk import WalkParts, Watch
 from stepcredit.report.page import package_version
 from stepcredit.steps import splitter
@@ -56,7 +56,7 @@ class Plan:
     @property
     def asks_for_model(self) -> bool:
         """True if only the server can tell which model judges."""
-        return self.settings.judge in ASKS_MODEL and not self.settings.model
+        return self.settings.judge != "markers" and not self.settings.model
 
     def parts(self, checker: MathChecker, judge: Judge, ledger: Ledger, *, watch: Watch | None) -> WalkParts:
         """What the walk is made of."""
@@ -114,7 +114,7 @@ def manifest_of(plan: Plan, *, checker: MathChecker, judge: Judge) -> dict[str, 
             "name": settings.judge,
             "model": settings.model or "",
             "server": settings.server or "",
-            **all_settings(settings.judge, plan.recipe),
+            **judge_settings(settings.judge, plan.recipe),
             "version": None if plan.asks_for_model else judge.fingerprint,
         },
         "checker": checker.fingerprint,

@@ -28,7 +28,6 @@ from stepcredit.recipes.recorded.results import (
     summary_of,
 )
 from stepcredit.recipes.recorded.settings import (
-    ASKS_MODEL,
     RecordedSettings,
     Stage,
     load_recorded,
@@ -253,7 +252,7 @@ class _Running:
 
     async def _asked(self, quarantine: Quarantine) -> Judge:
         """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
-        if self.plan.settings.judge not in ASKS_MODEL:
+        if self.plan.settings.judge == "markers":
             return self.judge
         same = SameModel(self.judge, self.calls.look, self.folder.ledger)
         if quarantine.any_suspect and self.plan.settings.reaches("judge"):

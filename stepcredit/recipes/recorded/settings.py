@@ -19,9 +19,6 @@ GroupBy = Literal["problem-and-model", "problem"]
 FileJudge = Literal["markers", "critic", "thinkprm", "genprm"]
 
 STAGES: tuple[str, ...] = get_args(Stage)
-ASKS_MODEL = ("critic", *WRITING)
-"""Judges that ask a server."""
-
 RECIPE = Path(__file__).parents[1] / "recorded.toml"
 
 
