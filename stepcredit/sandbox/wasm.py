@@ -3,7 +3,6 @@
 import os
 import sys
 from dataclasses import asdict
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import final
@@ -43,7 +42,7 @@ class WasmEngine:
         env = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
         self._worker = Worker(command, boot={"limits": asdict(limits)}, env=env)
 
-    @cached_property
+    @property
     def version(self) -> str:
         """The host, the packages, and the component."""
         found = " ".join(f"{name} {version(name)}" for name in ("wasmtime", "componentize-py", "sympy", "mpmath"))
