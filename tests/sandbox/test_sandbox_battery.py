@@ -28,7 +28,7 @@ SLACK_S = 10.0  # the machine may be busy; `benchmarks/sandbox_costs.py` and `do
 def failures(engine: Engine, programs: tuple[Program, ...], *, limits: Limits = QUICK) -> list[str]:
     with World() as world:
         trials = run_battery(engine, programs, limits=limits, world=world, slack_s=SLACK_S)
-    return [f"{trial.program.number} {trial.program.name}: {trial.faults}" for trial in trials if not trial.passed]
+    return [f"{trial.program.number} {trial.exit}: {'; '.join(trial.faults)}" for trial in trials if not trial.passed]
 
 
 def test_the_battery_is_that_of_the_table() -> None:
