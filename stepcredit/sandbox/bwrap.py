@@ -9,7 +9,6 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,14 +16,11 @@ from typing import final
 
 from stepcredit.core.errors import EngineError, MachineError
 from stepcredit.sandbox import seccomp
-from stepcredit.sandbox.limits import Limits
+from stepcredit.sandbox.limits import PRELOADED, Limits
 from stepcredit.sandbox.worker import HANDLE, Job, Reply, Worker
 
 PACKAGES = ("sympy", "mpmath", "numpy", "scipy", "networkx", "gmpy2", "pandas", "dateutil", "pytz", "tzdata", "six")
 """Shown to programs where they are installed; pandas with what it needs."""
-
-PRELOADED = ("sympy", "numpy")
-"""Imported before the first program; others at a program's own cost."""
 
 _NOBODY = 65534
 _LIBRARIES = ("/usr/lib", "/lib", "/lib64", "/usr/lib64")

@@ -9,6 +9,9 @@ from stepcredit.core.errors import UsageError
 GRACE_S = 1.0
 """Time after a deadline in which a worker that does not end its program itself is killed."""
 
+PRELOADED = ("sympy", "numpy")
+"""Imported by a fork server before the first program; other packages at a program's own cost."""
+
 
 @final
 @dataclass(frozen=True)

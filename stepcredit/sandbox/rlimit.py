@@ -2,11 +2,12 @@
 
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import final
 
 from stepcredit.core.errors import MachineError, UsageError
-from stepcredit.sandbox.limits import Limits
+from stepcredit.sandbox.limits import PRELOADED, Limits
 from stepcredit.sandbox.worker import Job, Reply, Worker
 
 _SERVER = Path(__file__).parent / "inside" / "forks.py"
@@ -41,7 +42,11 @@ class RlimitEngine:
         self.limits = limits
         self.version = f"Python {sys.version.split()[0]}"
         env = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-        boot = {"limits": asdict(limits), "filter": None, "preload": []}
+        boot = {
+            "limits": asdict(limits),
+            "filter": None,
+            "preload": [name for name in PRELOADED if find_spec(name) is not None],
+        }
         self._worker = Worker([sys.executable, "-I", "-B", str(_SERVER)], boot=boot, env=env)
 
     @property

@@ -205,7 +205,7 @@ class Sandbox:
         name, reason = self._engine_for([*(source for source, _ in earlier), code])
         if name is None:
             return self._refused(reason)
-        replay_s = 1.0 + 2.0 * sum(seconds for _, seconds in earlier) if earlier else 0.0
+        replay_s = self._settings.limits.wall_s + 2.0 * sum(seconds for _, seconds in earlier) if earlier else 0.0
         job = Job(code, tuple(source for source, _ in earlier), replay_s)
         reply = self._on(name, job)
         if keeps and reply.exit in ("ended", "raised"):

@@ -3,7 +3,6 @@
 import os
 import sys
 from dataclasses import asdict
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import final

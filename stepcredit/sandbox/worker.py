@@ -108,7 +108,7 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
-        handles: tuple[int, ...] = (_pipe_of(self._handed),) if self._handed else ()
+        handles: list[int] = [_pipe_of(self._handed)] if self._handed else []
         try:
             self._process = subprocess.Popen(  # noqa: S603 -- our own command
                 [str(handles[0]) if word == HANDLE else word for word in self._command],

@@ -35,12 +35,12 @@ for folder in sys.path:
         53,
         "a pickle bomb as a returned file",
         """
-import pickle, sys
+import pickle
 class Bomb:
     def __reduce__(self):
         return (print, ("ESC" + "APED",))
 data = pickle.dumps(Bomb())
-sys.stdout.buffer.write(data)
+print(data.hex())
 open("result.pkl", "wb").write(data)
 """,
     ),

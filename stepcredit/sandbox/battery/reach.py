@@ -255,7 +255,7 @@ while frame is not None:
 for thing in gc.get_objects():
     if isinstance(thing, dict):
         seen += list(thing.values())
-if any(isinstance(one, str) and wanted in one for one in seen):
+if any(isinstance(one, str) and wanted in one and one != wanted for one in seen):
     print("ESCAPED")
 """,
     ),
