@@ -65,10 +65,6 @@ class BwrapEngine:
     @property
     def version(self) -> str:
         """Interpreter and packages that programs see."""
-        return self._described
-
-    @cached_property
-    def _described(self) -> str:
         found = [f"{name} {_version(name)}" for name in self.packages if _version(name)]
         return f"Python {platform.python_version()}, {', '.join(found)}"
 

@@ -45,10 +45,6 @@ class WasmEngine:
     @property
     def version(self) -> str:
         """The host, the packages, and the component."""
-        return self._described
-
-    @cached_property
-    def _described(self) -> str:
         found = " ".join(f"{name} {version(name)}" for name in ("wasmtime", "componentize-py", "sympy", "mpmath"))
         return f"{found} component {self._path.stem[:12]}"
 
