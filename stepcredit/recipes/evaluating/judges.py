@@ -15,7 +15,7 @@ from stepcredit.evaluation.judge_sets import LabelledSolution
 from stepcredit.evaluation.reference_judges import ReferenceJudge, ReferenceKind
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe
 from stepcredit.recipes.recorded.judges import CallLog, judge_settings, opened_judge
-from stepcredit.recipes.recorded.settings import FileJudge, load_recorded, refuse_others
+from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, load_recorded, refuse_others
 
 
 @final
@@ -59,10 +59,11 @@ class NamedJudge:
 
 
 def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
-    """A judge that `stepcredit judge` has too."""
+    """A judge that `stepcredit judge` has too; it reads the sections that both recipes have."""
 
     def opened(request: JudgeRequest) -> AbstractAsyncContextManager[tuple[Judge, CallLog]]:
-        parts = {"judge": request.recipe.judge, "server": request.recipe.server}
+        shared = [section for section in EvaluateRecipe.model_fields if section in RecordedRecipe.model_fields]
+        parts = {section: getattr(request.recipe, section) for section in shared}
         return opened_judge(
             name,
             load_recorded().model_copy(update=parts),
