@@ -1,5 +1,6 @@
 """The verb that measures: evaluate."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,7 +114,7 @@ def _attempts(what: str, settings: "PolicySettings") -> None:
         run_policies(what, settings, progress=progress)
 
 
-def _refuse(given: dict[str, object], why: str) -> None:
+def _refuse(given: Mapping[str, object], why: str) -> None:
     """Refuse flags that have no effect here.
 
     Raises:
