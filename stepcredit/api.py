@@ -119,7 +119,7 @@ def judge(
     source, recorded = _read(solutions)
     named = None if tokenizer is None else str(tokenizer)
     if isinstance(judge, str):
-        check_judge(judge, server, None, named)
+        check_judge(judge, server, model, named)
     elif not all(hasattr(judge, name) for name in _OF_A_JUDGE):
         names = ", ".join(f"`{name}`" for name in get_args(FileJudge))
         wanted = f"{names}, or an object with {', '.join(_OF_A_JUDGE)} (core.protocols.Judge)"

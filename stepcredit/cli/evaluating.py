@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepcredit.cli.options import (
+    JudgeTokenizerOption,
     MaxCallsOption,
     MaxCostOption,
     ModelOption,
     OutOption,
     RecipeOption,
+    SandboxOption,
     ServerOption,
     SetOption,
+    UnsafeOption,
     told,
+    with_sandbox,
 )
 from stepcredit.core.errors import UsageError
 
@@ -32,7 +36,7 @@ WhatArgument = Annotated[
 ]
 JudgeOption = Annotated[
     str | None,
-    typer.Option(help="markers (default), critic; for reference perfect, constant-right, constant-wrong, random."),
+    typer.Option(help="As `stepcredit judge`; for reference perfect, constant-right, constant-wrong, random."),
 ]
 DataOption = Annotated[Path, typer.Option(help="Folder that holds the set's folder, or the set's files.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Judge so many solutions, spread evenly over the set.")]
@@ -56,6 +60,9 @@ def evaluate(
     judge: JudgeOption = None,
     server: ServerOption = None,
     model: ModelOption = None,
+    tokenizer: JudgeTokenizerOption = None,
+    sandbox: SandboxOption = None,
+    unsafe: UnsafeOption = False,
     data: DataOption = Path("data"),
     limit: LimitOption = None,
     threshold_from: ThresholdOption = None,
@@ -76,9 +83,16 @@ def evaluate(
     """
     from stepcredit.recipes.evaluating.settings import RECIPE, EvaluateSettings, PolicySettings  # noqa: PLC0415
 
-    overrides, name = tuple(settings or ()), Path(what).name.split(".")[0]
+    overrides, name = with_sandbox(settings, sandbox, unsafe=unsafe), Path(what).name.split(".")[0]
     if responses is not None:
-        of_judges = {"--judge": judge, "--server": server, "--model": model, "--limit": limit, "--compare": compare}
+        of_judges = {
+            "--judge": judge,
+            "--server": server,
+            "--model": model,
+            "--tokenizer": tokenizer,
+            "--limit": limit,
+            "--compare": compare,
+        }
         of_judges |= {"--threshold-from": threshold_from, "--max-calls": max_calls, "--max-cost": max_cost}
         _refuse(of_judges, "asks or compares judges, and --responses measures attempts")
         run = out or Path("runs") / f"evaluate-{name}-{responses.name.split('.')[0]}"
@@ -98,6 +112,7 @@ def evaluate(
         overrides=overrides,
         max_calls=max_calls,
         max_cost=max_cost,
+        tokenizer=tokenizer,
     )
     from stepcredit.cli.screen import watched  # noqa: PLC0415 -- start-up stays quick
     from stepcredit.recipes.evaluating.run import run_evaluation  # noqa: PLC0415

@@ -34,9 +34,7 @@ ServerOption = Annotated[
 ]
 JudgeTokenizerOption = Annotated[
     str | None,
-    typer.Option(
-        "--tokenizer", "--judge-tokenizer", help="Folder or hub id of the judge's model, for thinkprm and genprm."
-    ),
+    typer.Option("--tokenizer", "--judge-tokenizer", help="Folder or hub id of the judge's tokenizer."),
 ]
 SandboxOption = Annotated[
     Sandboxes | None,

@@ -36,9 +36,11 @@ class FileJudge(StrEnum):
 
     MARKERS = "markers"
     CRITIC = "critic"
+    STEP_CRITIC = "step-critic"
     INTRINSIC = "intrinsic"
     THINKPRM = "thinkprm"
     GENPRM = "genprm"
+    DISCRIMINATIVE = "discriminative"
 
 
 class Stage(StrEnum):
@@ -118,7 +120,8 @@ def judge(
     judge: Annotated[
         FileJudge,
         typer.Option(
-            help="markers needs no model; critic and intrinsic ask a chat server, thinkprm and genprm a checkpoint."
+            help="markers needs no model; critic, step-critic, intrinsic ask a chat server; thinkprm, genprm such a"
+            " checkpoint; discriminative reads by a reward model, here or on a server."
         ),
     ] = FileJudge.MARKERS,
     server: ServerOption = None,

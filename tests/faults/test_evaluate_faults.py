@@ -59,7 +59,7 @@ def test_kill_9_loses_no_verdict_and_the_predictions_are_those_of_a_quiet_run(fi
         assert ran(*words, "quiet", at=tmp_path)[0] == 0
         once = asked_by_item(server).total()
         kills = 0
-        for number in range(2, 30, 9):
+        for number in (3, 18):
             with running(*words, "run", at=tmp_path) as process:
                 until(
                     lambda number=number: asked_by_item(server).total() - once >= number or process.poll() is not None
@@ -68,7 +68,7 @@ def test_kill_9_loses_no_verdict_and_the_predictions_are_those_of_a_quiet_run(fi
                     os.killpg(process.pid, signal.SIGKILL)
                     kills += 1
                 process.wait()
-        assert kills >= 3
+        assert kills == 2
         assert ran(*words, "run", at=tmp_path)[0] == 0
         assert asked_by_item(server).total() - once <= ITEMS + kills * IN_FLIGHT
     told = [read_json(tmp_path / name, "summary.json") for name in ("quiet", "run")]

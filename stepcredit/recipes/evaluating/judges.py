@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, final
+from typing import Any, final, get_args
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Judge
@@ -15,7 +15,7 @@ from stepcredit.evaluation.judge_sets import LabelledSolution
 from stepcredit.evaluation.reference_judges import ReferenceJudge, ReferenceKind
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe
 from stepcredit.recipes.recorded.judges import CallLog, judge_settings, opened_judge
-from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, load_recorded, refuse_others
+from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, check_judge, load_recorded, refuse_others
 
 
 @final
@@ -30,6 +30,7 @@ class JudgeRequest:
         model: its model; `None` takes the only one.
         max_calls: goes before the recipe's.
         max_cost: goes before the recipe's.
+        tokenizer: folder or hub id of its tokenizer, for judges that send token ids.
     """
 
     recipe: EvaluateRecipe
@@ -38,6 +39,7 @@ class JudgeRequest:
     model: str | None = None
     max_calls: int | None = None
     max_cost: float | None = None
+    tokenizer: str | None = None
 
 
 @final
@@ -59,7 +61,7 @@ class NamedJudge:
 
 
 def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
-    """A judge that `stepcredit judge` has too."""
+    """A judge that `stepcredit judge` has too; it reads the sections that both recipes have."""
 
     def opened(request: JudgeRequest) -> AbstractAsyncContextManager[tuple[Judge, CallLog]]:
         return opened_judge(
@@ -69,6 +71,7 @@ def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
             model=request.model,
             max_calls=request.max_calls,
             max_cost=request.max_cost,
+            tokenizer=request.tokenizer,
             ask=False,
         )
 
@@ -77,8 +80,8 @@ def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
 
 def _as_recorded(recipe: EvaluateRecipe) -> RecordedRecipe:
     """The recipe as `stepcredit judge` would have it: what both have is taken from this one."""
-    both = {name: getattr(recipe, name) for name in ("judge", "thinkprm", "genprm", "sandbox", "server")}
-    return load_recorded().model_copy(update=both)
+    both = EvaluateRecipe.model_fields.keys() & RecordedRecipe.model_fields.keys()
+    return load_recorded().model_copy(update={name: getattr(recipe, name) for name in both})
 
 
 def _reference(kind: ReferenceKind, *, what: str) -> NamedJudge:
@@ -103,15 +106,20 @@ def _truth(solutions: Mapping[str, LabelledSolution], steps: Steps) -> Sequence[
 JUDGES: dict[str, NamedJudge] = {
     "markers": _of_files("markers", asks=False, what="reads what a solution says of itself; needs the outcome"),
     "critic": _of_files("critic", asks=True, what="asks any chat model for the first wrong step"),
+    "step-critic": _of_files("step-critic", asks=True, what="asks any chat model for a yes or no to every step"),
+    "intrinsic": _of_files("intrinsic", asks=True, what="a chat model reads what a solution says of itself"),
+    "thinkprm": _of_files("thinkprm", asks=True, what="a ThinkPRM checkpoint on vLLM"),
+    "genprm": _of_files("genprm", asks=True, what="a GenPRM checkpoint on vLLM"),
+    "discriminative": _of_files("discriminative", asks=True, what="a reward model, in this process or on vLLM"),
     "perfect": _reference("perfect", what="repeats the labels"),
     "constant-right": _reference("constant-right", what="calls every step right"),
     "constant-wrong": _reference("constant-wrong", what="calls every step wrong"),
     "random": _reference("random", what="draws a probability for each step"),
 }
-"""Judges by name; those below `critic` are references, for evaluation only."""
+"""Judges by name; those below `discriminative` are references, for evaluation only."""
 
 
-def judge_named(name: str, *, server: str | None, model: str | None) -> NamedJudge:
+def judge_named(name: str, *, server: str | None, model: str | None, tokenizer: str | None = None) -> NamedJudge:
     """The judge of a name.
 
     Raises:
@@ -120,8 +128,10 @@ def judge_named(name: str, *, server: str | None, model: str | None) -> NamedJud
     if name not in JUDGES:
         raise UsageError(f"unknown judge {name!r}; {nearest(name, tuple(JUDGES))}")
     found = JUDGES[name]
-    if found.asks and server is None:
-        raise UsageError(f"judge {name} asks a model; give --server URL (any OpenAI-style server) and --model NAME")
+    if name in get_args(FileJudge) and found.asks:
+        check_judge(name, server, model, tokenizer)
+    elif tokenizer is not None:
+        raise UsageError(f"judge {name} takes no tokenizer; leave it out")
     if not found.asks and (server is not None or model is not None):
         flag = "--model" if server is None else "--server"
         asking = " or ".join(other for other, entry in JUDGES.items() if entry.asks)

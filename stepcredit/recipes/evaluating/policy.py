@@ -26,6 +26,7 @@ from stepcredit.recipes.evaluating.problem_sets import PROBLEM_SETS, TestedProbl
 from stepcredit.recipes.evaluating.run import EvaluationResult
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, PolicySettings, load_evaluate
 from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
+from stepcredit.recipes.recorded.code_running import opened_runner
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, checker_of
 from stepcredit.recipes.recorded.limits import Quarantine
 from stepcredit.recipes.recorded.results import coverage_line, shown_places
@@ -75,7 +76,7 @@ def run_policies(
         what: name of a set (`recipes.evaluating.problem_sets`), or a file of problems: `problem`, `answer`; the file
             of the attempts itself will do, where it holds the answers.
         settings: what to do.
-        runner: runs programs that are answers, apart from this process.
+        runner: runs programs that are answers, apart from this process; `None` takes that of the recipe's `[sandbox]`.
         progress: who is told; nobody by default.
 
     Raises:
@@ -88,9 +89,9 @@ def run_policies(
     """
     screen = progress or SilentProgress()
     recipe = load_evaluate(settings.overrides, settings.recipe)
-    with draining(screen.say) as drain:
+    with draining(screen.say) as drain, opened_runner(recipe.sandbox) as own:
         problems = _problems(what, settings)
-        plan = _Plan(what, settings, recipe, problems, read_attempts(settings.responses, problems), runner)
+        plan = _Plan(what, settings, recipe, problems, read_attempts(settings.responses, problems), runner or own)
         turns = Turns()
         return wait_for(lambda: _evaluate(plan, screen, drain, turns), turns)
 

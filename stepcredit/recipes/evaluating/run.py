@@ -96,7 +96,7 @@ def run_evaluation(what: str, settings: EvaluateSettings, *, progress: Progress 
     """
     screen = progress or SilentProgress()
     recipe = load_evaluate(settings.overrides, settings.recipe)
-    judge = judge_named(settings.judge, server=settings.server, model=settings.model)
+    judge = judge_named(settings.judge, server=settings.server, model=settings.model, tokenizer=settings.tokenizer)
     judge.settings(recipe)
     with draining(screen.say) as drain:
         if what in PROBLEM_SETS:
@@ -118,6 +118,7 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
         settings.model,
         settings.max_calls,
         settings.max_cost,
+        settings.tokenizer,
     )
     async with plan.judge.opened(request) as (judge, calls):
         drain.then(calls.drain)

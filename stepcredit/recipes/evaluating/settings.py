@@ -10,6 +10,7 @@ from stepcredit.core.errors import UsageError
 from stepcredit.evaluation.calibration import Binning
 from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.recipes.recorded.code_running import SandboxPart
+from stepcredit.recipes.recorded.scoring import DiscriminativePart
 from stepcredit.recipes.recorded.settings import CheckerPart, JudgePart, LimitsPart, ReportPart, ServerPart
 from stepcredit.recipes.recorded.writing_parts import GenPrmPart, ThinkPRMPart
 
@@ -46,6 +47,7 @@ class EvaluateRecipe(Section):
     judge: JudgePart = JudgePart()
     thinkprm: ThinkPRMPart = ThinkPRMPart()
     genprm: GenPrmPart = GenPrmPart()
+    discriminative: DiscriminativePart = DiscriminativePart()
     sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
     limits: LimitsPart
@@ -71,6 +73,7 @@ class EvaluateSettings:
         overrides: `section.key=value`, applied to the recipe.
         max_calls: most requests to the server over all sessions of the run; `None` takes the recipe's.
         max_cost: most cost over all sessions; needs prices in `[server]`; `None` takes the recipe's.
+        tokenizer: folder or hub id of the judge's tokenizer, for judges that send token ids.
 
     Raises:
         UsageError: if `limit` is below 1, or a run is to be compared with itself.
@@ -88,6 +91,7 @@ class EvaluateSettings:
     overrides: tuple[str, ...] = ()
     max_calls: int | None = None
     max_cost: float | None = None
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:

@@ -19,10 +19,12 @@ from stepcredit.judges.critic import CriticJudge, CriticSettings
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers
 from stepcredit.judges.intrinsic.server import ServerReader, ServerReaderSettings
+from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
 from stepcredit.recipes.recorded.code_running import check_sandbox, opened_runner
 from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, ReadingLog, RequestFields, each
+from stepcredit.recipes.recorded.scoring import check_scoring, opened_scoring, scoring_settings
 from stepcredit.recipes.recorded.settings import (
     CheckerPart,
     FileJudge,
@@ -42,6 +44,7 @@ from stepcredit.tasks.math_pool import MathPool
 _MARKERS = ("merged", "retries")
 _INTRINSIC = (*_MARKERS, "votes")
 _READER = tuple(field.name for field in fields(ServerReaderSettings))
+_STEP_CRITIC = ("variant", "max_tokens", "temperature", "seed")
 _CRITIC = ("max_tokens", "temperature", "seed", "votes")
 _PRICES = ("input_price", "output_price")
 _LIMITS = ("max_calls", "max_cost", *_PRICES)
@@ -237,11 +240,19 @@ async def opened_judge(
     budget = _budget(part)
     log = CallLog(budget)
     judge_settings(name, recipe)  # keys are refused before a server is asked
+    asked = RequestFields()
+    if name == "discriminative":
+        check_scoring(server, model, tokenizer)
+        where = None if server is None else _server_settings(recipe.server, server, model, asked)
+        opened = opened_scoring(
+            recipe.discriminative, server=where, model=model or "", tokenizer=tokenizer, budget=budget,
+            on_attempt=log.take)  # fmt: skip
+        async with opened as scoring:
+            yield scoring, log
+        return
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
-    waits = {key: value for key, value in given(recipe.server).items() if key not in _LIMITS}
-    asked = RequestFields()
-    settings = ServerSettings(server or "", model=model or "", extra=asked, **waits)
+    settings = _server_settings(recipe.server, server or "", model, asked)
     async with ServerClient(settings, budget=budget, on_attempt=log.take) as client:
         log.identity = client.identity
         if ask and not model:
@@ -253,9 +264,17 @@ async def opened_judge(
         if name == "critic":
             yield CriticJudge(client, _critic_settings(recipe.judge)), log
             return
+        if name == "step-critic":
+            yield StepCritic(client, _step_critic_settings(recipe.judge)), log
+            return
         reading, how, decompose = _intrinsic_settings(recipe.judge)
         reader = ServerReader(client, how, fields=asked.set)
         yield ReadingJudge(reader, reading, decompose=decompose, log=log.readings), log
+
+
+def _server_settings(part: ServerPart, url: str, model: str | None, fields: RequestFields) -> ServerSettings:
+    waits = {key: value for key, value in given(part).items() if key not in _LIMITS}
+    return ServerSettings(url, model=model or "", extra=fields, **waits)
 
 
 def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
@@ -270,6 +289,11 @@ def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
     if name == "intrinsic":
         reading, how, decompose = _intrinsic_settings(recipe.judge)
         return {**asdict(reading), **asdict(how), "decompose": decompose}
+    if name == "discriminative":
+        refuse_others(recipe.judge, (), section="judge", of=name)
+        return scoring_settings(recipe.discriminative)
+    if name == "step-critic":
+        return asdict(_step_critic_settings(recipe.judge))
     return asdict(_markers_settings(recipe.judge) if name == "markers" else _critic_settings(recipe.judge))
 
 
@@ -308,6 +332,11 @@ def _intrinsic_settings(part: JudgePart) -> tuple[IntrinsicSettings, ServerReade
 def _critic_settings(part: JudgePart) -> CriticSettings:
     refuse_others(part, _CRITIC, section="judge", of="critic")
     return CriticSettings(**given(part))
+
+
+def _step_critic_settings(part: JudgePart) -> StepCriticSettings:
+    refuse_others(part, _STEP_CRITIC, section="judge", of="step-critic")
+    return StepCriticSettings(**given(part))
 
 
 def _budget(part: ServerPart) -> Budget:

@@ -15,14 +15,15 @@ from stepcredit.judges.intrinsic.prompts import SplitPrompt, TracePrompt
 from stepcredit.judges.intrinsic.server import Fences, Structured, Thinking
 from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.recipes.recorded.code_running import SandboxPart
+from stepcredit.recipes.recorded.scoring import DiscriminativePart, check_scoring
 from stepcredit.recipes.recorded.writing_parts import WRITING, GenPrmPart, ThinkPRMPart
 
 Stage = Literal["check", "split", "judge", "credit"]
 GroupBy = Literal["problem-and-model", "problem"]
-FileJudge = Literal["markers", "critic", "intrinsic", "thinkprm", "genprm"]
+FileJudge = Literal["markers", "critic", "step-critic", "intrinsic", "thinkprm", "genprm", "discriminative"]
 
 STAGES: tuple[str, ...] = get_args(Stage)
-ASKS_MODEL = ("critic", "intrinsic", *WRITING)
+ASKS_MODEL = ("critic", "step-critic", "intrinsic", *WRITING)
 """Judges that ask a server."""
 
 LABELS = ("markers", "intrinsic")
@@ -61,6 +62,8 @@ class CheckerPart(Section):
 class JudgePart(Section):
     """`[judge]`: `merged`, `retries` of `markers`; `max_tokens`, `temperature`, `seed`, `votes` of `critic`.
 
+    `step-critic` has `variant` (`each` or `index`), `max_tokens`, `temperature` and `seed`.
+
     `intrinsic` has all of these and those below: `decompose = false` keeps the splitter's steps, `split_prompt` and
     `trace_prompt` choose how it is asked; the others are explained in stepcredit/judges/intrinsic/server.py.
     """
@@ -71,6 +74,7 @@ class JudgePart(Section):
     temperature: float | None = Field(ge=0, default=None)
     seed: int | None = None
     votes: int | None = Field(ge=1, default=None)
+    variant: Literal["each", "index"] | None = None
     decompose: bool | None = None
     retry_temperature: float | None = Field(ge=0, default=None)
     split_prompt: SplitPrompt | None = None
@@ -143,6 +147,7 @@ class RecordedRecipe(Section):
     judge: JudgePart = JudgePart()
     thinkprm: ThinkPRMPart = ThinkPRMPart()
     genprm: GenPrmPart = GenPrmPart()
+    discriminative: DiscriminativePart = DiscriminativePart()
     sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
     limits: LimitsPart
@@ -157,8 +162,8 @@ class RecordedSettings:
 
     Args:
         out: run folder.
-        judge: `markers` needs no model; `critic` and `intrinsic` ask the chat server; `thinkprm` and `genprm` go on
-            with token ids.
+        judge: `markers` needs no model; `critic`, `step-critic` and `intrinsic` ask the chat server; `thinkprm` and
+            `genprm` go on with token ids; `discriminative` reads by a reward model, here or on the server.
         credit: name of the credit rule.
         until: last stage to walk.
         tokenizer: folder or file of a tokenizer; needed for credit. Without it a token is a byte.
@@ -220,7 +225,8 @@ class RecordedSettings:
         asked = [flag for flag, value in limits.items() if value is not None]
         asked += [name for name in names if name.startswith("server.")]
         credit = [name for name in names if name.startswith("credit.")]
-        others = [name for name in names if name.split(".")[0] in WRITING and name.split(".")[0] != self.judge]
+        own = (*WRITING, "discriminative")
+        others = [name for name in names if name.split(".")[0] in own and name.split(".")[0] != self.judge]
         idle = (
             (asked, "judge markers asks no model", self.judge == "markers"),
             (credit, "this walk ends before credit", not self.reaches("credit")),
@@ -251,10 +257,12 @@ def check_judge(name: str, server: str | None, model: str | None = None, tokeniz
     if name in ASKS_MODEL and server is None:
         mend = "give --server URL (any OpenAI-style chat server) and --model NAME"
         raise UsageError(f"judge {name} asks a model; {mend}")
+    if name == "discriminative":
+        check_scoring(server, model, tokenizer)
     if name in WRITING and tokenizer is None:
         mend = "give its folder, or the model's id on the hub, as tokenizer (run: --judge-tokenizer)"
         raise UsageError(f"judge {name} goes on with token ids of the served model's tokenizer; {mend}")
-    if name not in WRITING and tokenizer is not None:
+    if name not in (*WRITING, "discriminative") and tokenizer is not None:
         raise UsageError(f"judge {name} takes no tokenizer; leave it out, or give --judge thinkprm or genprm")
 
 
