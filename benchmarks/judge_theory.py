@@ -142,12 +142,13 @@ def markers_of(name: str, labelled: LabelledSet, told: dict[str, Any], run: Path
     silent = [s for s in labelled.solutions if s.final_answer_right is None]
     right = [s for s in labelled.solutions if s.final_answer_right]
     plain = [s for s in right if not grammar.reflections(s.steps)]
-    share = lambda ids, key, value: sum(said[s.id][key] == value for s in ids) / max(len(ids), 1)  # noqa: E731
-    yield Line(
-        name, "markers", "unknown without outcome", share(silent, "status", "unknown"), *[float(bool(silent))] * 2
-    )
-    yield Line(name, "markers", "answered if right", share(right, "status", "answered"), *[float(bool(right))] * 2)
-    yield Line(name, "markers", "clean without a reflection", share(plain, "predicted", -1), *[float(bool(plain))] * 2)
+    share = lambda ids, key, value: sum(said[s.id][key] == value for s in ids) / len(ids)  # noqa: E731
+    if silent:
+        yield Line(name, "markers", "unknown without outcome", share(silent, "status", "unknown"), 1.0, 1.0)
+    if right:
+        yield Line(name, "markers", "answered if right", share(right, "status", "answered"), 1.0, 1.0)
+    if plain:
+        yield Line(name, "markers", "clean without a reflection", share(plain, "predicted", -1), 1.0, 1.0)
     clean = [s for s in labelled.solutions if s.label == -1]
     if clean:
         low = sum(s.label == -1 for s in plain) / len(clean)
