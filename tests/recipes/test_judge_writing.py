@@ -1,5 +1,6 @@
 """ThinkPRM and GenPRM from the command line: scores, settings, resuming, budgets, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -284,3 +285,15 @@ def test_what_the_model_did_is_in_the_summary_over_all_sessions(tmp_path: Path, 
     with Ledger(tmp_path / "run" / "ledger.sqlite") as ledger:
         assert ledger.count("signature") == 2
     assert result.summary["judged"] == 1
+
+
+def test_a_template_that_switches_thinking_off_by_default_is_asked_to_think(tmp_path: Path) -> None:
+    """Such is one that passes for R1-Distill's; the judge refused it, and no command could say otherwise."""
+    model = model_folder(tmp_path / "model")
+    config = json.loads((model / "tokenizer_config.json").read_text("utf-8"))
+    closed = "{% if not enable_thinking %}</think>{% endif %}{% endif %}"
+    config["chat_template"] = config["chat_template"].removesuffix("{% endif %}") + closed
+    (model / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    with served(model, "thinkprm") as server:
+        result = judged(two(tmp_path), tmp_path / "run", "thinkprm", server, model)
+    assert [[v.score for v in j.verdicts] for j in result.judgements] == SCORES["thinkprm"]

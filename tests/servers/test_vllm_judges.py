@@ -68,7 +68,7 @@ def share(server: RealServer, prompt: np.ndarray, candidates: np.ndarray) -> flo
 
 
 def parts(server: RealServer) -> tuple[FileTokenizer, ChatTemplate]:
-    return FileTokenizer.load(server.model), ChatTemplate.load(server.model)
+    return FileTokenizer.load(server.model), ChatTemplate.load(server.model, variables={"enable_thinking": True})
 
 
 def metric(server: RealServer, name: str) -> float:

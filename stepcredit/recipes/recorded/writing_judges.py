@@ -111,7 +111,8 @@ def writing_judge(
         UsageError: for a tokenizer, template or setting that the judge cannot use.
     """
     folder = tokenizer_folder(tokenizer or "")
-    loaded, chat = FileTokenizer.load(folder), ChatTemplate.load(folder)
+    thinks = {"enable_thinking": True} if name == "thinkprm" else None  # some templates switch it off by default
+    loaded, chat = FileTokenizer.load(folder), ChatTemplate.load(folder, variables=thinks)
     if name == "thinkprm":
         thinkprm = thinkprm_settings(recipe.thinkprm)
         judge: Judge = ThinkPRMJudge(client, loaded, chat, thinkprm, on_tally=on_tally)
