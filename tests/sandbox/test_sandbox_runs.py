@@ -193,8 +193,8 @@ def test_settings_that_cannot_be() -> None:
         Limits(wall_s=0)
 
 
-@BOTH
-def test_the_fingerprint_is_that_of_what_decides_results(name: str, needs: Needs) -> None:
+def test_the_fingerprint_is_that_of_what_decides_results(needs: Needs) -> None:
+    name = "wasm"
     needs(name)
     settings = [
         SandboxSettings(name, limits=QUICK),
