@@ -1,10 +1,11 @@
 """What a run of a model's code costs in each engine, beside the figures of reliability.md A3.
 
-    python benchmarks/sandbox_costs.py [--runs 200]
+    python benchmarks/sandbox_costs.py [--runs 200] [--built FOLDER]
 
 Median and least wall-clock time of `--runs` runs each, every answer compared with the right one; a busy machine moves
 the median, hardly the least. Then sessions of 1, 2, 4, 8 and 16 blocks, which are kept by replay. Writes
-results/sandbox_costs.json and sandbox_costs.md. The WebAssembly component is built anew in a folder of its own.
+results/sandbox_costs.json and sandbox_costs.md. The WebAssembly component is built anew
+in a folder of its own, unless one that is built is named.
 """
 
 import argparse
@@ -128,19 +129,21 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--built", type=Path, default=None)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     batteries: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        built = taken(lambda: build_component(Path(folder)))
-        rows.append(row("wasm", "build", [built]))
-        size = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
+    with tempfile.TemporaryDirectory() as own:
+        folder = options.built or Path(own)
+        built = taken(lambda: build_component(folder))
+        rows += [] if options.built else [row("wasm", "build", [built])]
+        size = build_component(folder).stat().st_size / 1e6
         for name in ("wasm", "bwrap", "rlimit"):
             try:
-                rows += engine_rows(name, options.runs, Path(folder))
+                rows += engine_rows(name, options.runs, folder)
                 if name != "rlimit":
-                    rows += session_rows(name, Path(folder))
-                    batteries.append(battery_row(name, Path(folder)))
+                    rows += session_rows(name, folder)
+                    batteries.append(battery_row(name, folder))
             except MachineError as error:
                 print(f"{name} is left out: {error}")
     native = next((one["least_ms"] for one in rows if (one["engine"], one["what"]) == ("rlimit", "loop")), None)

@@ -1,7 +1,8 @@
 """Hostile programs are contained and benign ones work (reliability.md A5), in each engine that runs here.
 
-`make test` runs those that no time limit must end, and `doctor` its twelve; `make sandbox` runs all, then
-`SANDBOX_REPEATS` drawn at random, then 32 at once. The unsafe engine is tried inside an outer cage, and must be caught.
+`make test` runs those that no time limit must end, and `doctor` its twelve. `make sandbox` runs all, then
+`SANDBOX_REPEATS` drawn at random, 32 at once, and the unsafe engine inside an outer cage, where what it cannot hold
+must be caught.
 """
 
 import json
@@ -74,6 +75,7 @@ def test_thirty_two_at_once(name: str, needs: Callable[[str], None]) -> None:
         assert sandbox.run_now(NEXT.source, "next").stdout == NEXT.expected
 
 
+@pytest.mark.slow
 def test_the_battery_catches_an_engine_that_confines_nothing() -> None:
     """In a cage, where the programs can hurt nobody: what must fail there, fails."""
     bwrap = shutil.which("bwrap")
@@ -91,7 +93,7 @@ def test_the_battery_catches_an_engine_that_confines_nothing() -> None:
     caught = set(json.loads(done.stdout))
     as_root = {20, 21, 44} if os.geteuid() == 0 else set[int]()  # others may be held by the limit on processes
     assert {22, 23, 24, 32, 33, 37, 39, 40} | as_root <= caught
-    assert not {1, 5, 17, 45, 46, 47, 48, 49, 58} & caught
+    assert not {1, 5, 45, 46, 47, 48, 49, 58} & caught
 
 
 def unsafe() -> None:

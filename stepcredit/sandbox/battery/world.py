@@ -1,5 +1,6 @@
 """What a battery watches: a secret, a file, a listener, the environment, the processes below us, our memory."""
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -100,6 +101,8 @@ class World:
             time.sleep(0.02)  # what was killed may take a moment to be gone
         for pid in self._strays(worker):
             _end(pid)
+        for pid in set(_below(os.getpid(), dead=True)) - {worker}:
+            _reap(pid)
         return left
 
     def tree(self, worker: int | None) -> int:
@@ -145,17 +148,19 @@ def _subreaper(value: int) -> int | None:
     return before.value
 
 
-def _below(pid: int) -> list[int]:
-    """Living processes below one, where there is a /proc."""
+def _below(pid: int, *, dead: bool = False) -> list[int]:
+    """Living processes below one, or its own dead children that nobody waited for; none where there is no /proc."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         except OSError:
             continue
-        if rest[0] not in ("Z", "X"):
+        if (rest[0] in ("Z", "X")) == dead:
             children.setdefault(int(rest[1]), []).append(int(folder.name))
-    found, waiting = [], [pid]
+    if dead:
+        return children.get(pid, [])
+    found, waiting = list[int](), [pid]
     while waiting:
         more = children.get(waiting.pop(), [])
         found += more
@@ -164,11 +169,14 @@ def _below(pid: int) -> list[int]:
 
 
 def _end(pid: int) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
+    _reap(pid)
+
+
+def _reap(pid: int) -> None:
+    with contextlib.suppress(OSError):
         os.waitpid(pid, os.WNOHANG)
-    except OSError:
-        pass
 
 
 def _memory_bytes() -> int:

@@ -33,6 +33,7 @@ _MS_NOSUID, _MS_NODEV, _MS_REC, _MS_PRIVATE = 2, 4, 1 << 14, 1 << 18
 _NO_NEW_PRIVS, _SECCOMP, _FILTER = 38, 22, 2
 _ENDED, _RAISED, _EXITED, _BROKEN = 70, 71, 72, 73
 _SCRATCH = "/scratch"
+_NEARLY = 0.9
 
 
 def main() -> None:
@@ -188,7 +189,8 @@ def _exit_of(status: int, cpu_s: float, limits: dict[str, Any]) -> str:
     """The end in words."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        return "cpu" if -code in (signal.SIGKILL, signal.SIGXCPU) and cpu_s >= limits["cpu_s"] else f"signal {-code}"
+        spent = cpu_s >= _NEARLY * limits["cpu_s"]  # the kernel's clock for the limit is not that of the usage
+        return "cpu" if spent and -code in (signal.SIGKILL, signal.SIGXCPU) else f"signal {-code}"
     return {_ENDED: "ended", _RAISED: "raised", _EXITED: "exit"}.get(code, f"exit {code}")
 
 

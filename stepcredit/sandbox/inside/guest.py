@@ -5,7 +5,9 @@ A snapshot of memory is taken after `preload`; there is no file system after it,
 
 import contextlib
 import importlib
+import io
 import json
+import os
 import pkgutil
 import random
 import sys
@@ -29,6 +31,7 @@ _NOT_SYMPY = {
 }
 _SPACE: dict[str, Any] = {"__name__": "__main__"}
 _ENDED, _RAISED, _EXITED = 0, 1, 2
+_PIECE = 4096
 
 
 def preload() -> None:
@@ -43,7 +46,26 @@ def preload() -> None:
         for found in pkgutil.walk_packages(library.__path__, f"{name}.", lambda _: None):
             if not _NOT_SYMPY & set(found.name.split(".")):
                 _load(found.name)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        buffer = io.BufferedWriter(_Pieces(number))
+        setattr(sys, name, io.TextIOWrapper(buffer, "utf-8", errors="backslashreplace"))
     random.seed(0)
+
+
+class _Pieces(io.RawIOBase):
+    """A stream that writes a little at a time: of more than 8 KB in one call the host gets the first 8 KB alone."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._number
+
+    def write(self, data: Any, /) -> int:
+        return os.write(self._number, data[:_PIECE])
 
 
 def _load(name: str) -> None:
