@@ -166,8 +166,11 @@ class ReadingLog:
             "solutions": dict(statistics.solutions),
             "rejected": rejected,
         }
+        if "broken" not in statistics.solutions:  # after a kill the same is asked again: it counts once
+            self._ledger.put(READING, f"{name}/whole", payload)
+            return
         number = 0
-        while not self._ledger.put(READING, f"{name}/{number}", payload):
+        while not self._ledger.put(READING, f"{name}/broken/{number}", payload):
             number += 1
 
 
