@@ -6,6 +6,9 @@ from stepcredit.core.errors import MachineError
 
 EXTRAS = {
     "math": ("math_verify", "pebble"),
+    "sandbox": ("wasmtime", "componentize_py", "sympy"),
+    "datasets": ("datasets",),
+    "inspect": ("inspect_ai",),
     "train": ("torch", "transformers", "safetensors", "matplotlib"),
 }
 """Extra of the install -> the modules it brings; pyproject.toml names the packages."""

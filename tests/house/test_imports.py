@@ -28,6 +28,8 @@ def test_import_stepcredit_loads_nothing_heavy() -> None:
     assert loaded("import stepcredit") == "[]"
 
 
-@pytest.mark.parametrize("words", ['"--help"', '"judge", "--help"', '"demo", "--help"', '"recipes"'])
+@pytest.mark.parametrize(
+    "words", ['"--help"', '"judge", "--help"', '"evaluate", "--help"', '"demo", "--help"', '"recipes"']
+)
 def test_help_and_listings_load_nothing_heavy(words: str) -> None:
     assert loaded(HELP.format(words=words)) == "[]"
