@@ -285,6 +285,7 @@ _WHY = {
     "raised": "Exception: ",
     "wall": "TimeoutError: the time limit was reached",
     "cpu": "TimeoutError: the limit on processor time was reached",
+    "died": "SystemError: the worker of the sandbox died",
     "output": "OutputLimit: the program wrote too much",
     "lost": "SessionLost: the session's earlier blocks did not end again as they had",
 }

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, final
 
@@ -21,6 +22,8 @@ HANDLE = "{handle}"
 """Word of a command that stands for the number of its inherited descriptor."""
 
 _LARGEST = 16 << 20
+_STARTER = ThreadPoolExecutor(1, "sandbox-starter")
+"""Starts all workers: bubblewrap dies with the thread that started it, and this one lives as long as we do."""
 
 
 @final
@@ -45,7 +48,8 @@ class Reply:
     """What an engine saw of one block.
 
     Args:
-        exit: `ended`, `raised`, `exit`, `exit N`, `signal N`, `wall`, `cpu`, `memory`, `output`, `trap` or `lost`.
+        exit: `ended`, `raised`, `exit`, `exit N`, `signal N`, `wall`, `cpu`, `memory`, `output`, `trap`,
+            `lost` or `died`.
         error: message of an exception, as bytes that the program chose.
         out: what was kept of its standard output.
         err: what was kept of its standard error.
@@ -110,14 +114,15 @@ class Worker:
         self.close()
         handles: list[int] = [_pipe_of(self._handed)] if self._handed else []
         try:
-            self._process = subprocess.Popen(  # noqa: S603 -- our own command
+            self._process = _STARTER.submit(
+                subprocess.Popen,
                 [str(handles[0]) if word == HANDLE else word for word in self._command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=self._env,
                 pass_fds=handles,
-            )
+            ).result()
         except OSError as error:
             raise EngineError(f"{self._command[0]} cannot be started: {error.strerror}") from error
         finally:
@@ -159,13 +164,18 @@ class Worker:
         return reply
 
     def run(self, job: Job, limits: Limits) -> Reply:
-        """The answer to a job; a worker that had to be killed over it means that its time was up.
+        """The answer to a job; `wall` if the worker had to be killed over it, `died` if it was gone before.
 
         Raises:
             EngineError: as `ask`.
         """
-        reply = self.ask(job, job.replay_s + limits.wall_s + GRACE_S)
-        return Reply("wall", seconds=limits.wall_s + GRACE_S) if reply is None else reply
+        timeout_s = job.replay_s + limits.wall_s + GRACE_S
+        began = time.monotonic()
+        reply = self.ask(job, timeout_s)
+        if reply is not None:
+            return reply
+        late = time.monotonic() - began >= timeout_s
+        return Reply("wall", seconds=limits.wall_s + GRACE_S) if late else Reply("died")
 
     def close(self) -> None:
         """Kill the process and what it holds; closing twice is harmless."""
