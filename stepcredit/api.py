@@ -95,7 +95,8 @@ def judge(
         solutions: mappings with `problem`, `answer` (or `gold`; `None`: none known) and `completion` (or `response`, or
             `steps`), or a path to a JSONL file of such.
         judge: `markers` needs no model, `critic`, `step-critic` and `intrinsic` ask the chat server, `thinkprm` and
-            `genprm` such a checkpoint behind vLLM, `discriminative` a reward model, here or behind vLLM; or any `core.protocols.Judge`.
+            `genprm` such a checkpoint behind vLLM, `discriminative` a reward model, here or behind vLLM; or any
+            `core.protocols.Judge`.
         server: address of an OpenAI-style server.
         model: name of the model there; `None` takes the only one.
         tokenizer: folder or hub id of the model there, for judges that send token ids.
