@@ -1,6 +1,6 @@
 """What a run of a model's code costs in each engine, beside the figures of reliability.md A3.
 
-    python benchmarks/sandbox_costs.py [--runs 200] [--built FOLDER]
+    python benchmarks/sandbox_costs.py [--runs 200] [--sessions 5] [--built FOLDER] [--no-battery]
 
 Median and least wall-clock time of `--runs` runs each, every answer compared with the right one; a busy machine moves
 the median, hardly the least. Then sessions of 1, 2, 4, 8 and 16 blocks, which are kept by replay. Writes
@@ -91,12 +91,12 @@ def engine_rows(name: str, runs: int, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def session_rows(name: str, folder: Path) -> list[dict[str, Any]]:
+def session_rows(name: str, folder: Path, repeats: int) -> list[dict[str, Any]]:
     """Seconds of the last block of a session, as its length grows: what replay costs."""
     block = SOLVE[0] + "\nn = globals().get('n', 0) + 1\nprint(n)"
     rows = []
     with Sandbox(SandboxSettings(name, limits=Limits(wall_s=30), folder=folder, workers=1)) as sandbox:  # type: ignore[arg-type]
-        for repeat in range(5):
+        for repeat in range(repeats):
             for length in range(1, 17):
                 began = time.perf_counter()
                 done = asyncio.run(sandbox.run(block, session=f"s{repeat}"))
@@ -107,6 +107,7 @@ def session_rows(name: str, folder: Path) -> list[dict[str, Any]]:
     return [
         row(name, f"block {length} of a session (sympy solve)", [seconds for at, seconds in rows if at == length])
         for length in (1, 2, 4, 8, 16)
+        if repeats
     ]
 
 
@@ -129,6 +130,8 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--sessions", type=int, default=5)
+    parser.add_argument("--battery", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--built", type=Path, default=None)
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
@@ -142,8 +145,8 @@ def main() -> None:
             try:
                 rows += engine_rows(name, options.runs, folder)
                 if name != "rlimit":
-                    rows += session_rows(name, folder)
-                    batteries.append(battery_row(name, folder))
+                    rows += session_rows(name, folder, options.sessions)
+                    batteries += [battery_row(name, folder)] if options.battery else []
             except MachineError as error:
                 print(f"{name} is left out: {error}")
     native = next((one["least_ms"] for one in rows if (one["engine"], one["what"]) == ("rlimit", "loop")), None)

@@ -143,6 +143,16 @@ def test_a_worker_outlives_the_thread_that_asked_first(engine: Engine) -> None:
     assert engine.pid == before
 
 
+def test_a_signal_to_the_own_process_group_reaches_nobody_else(engine: Engine) -> None:
+    """Groups are not of a namespace: it stopped the fork server, and killed it."""
+    engine.run(Job("print(1)"))
+    before = engine.pid
+    for name in ("SIGSTOP", "SIGKILL"):
+        engine.run(Job(f"import os, signal\nos.kill(0, signal.{name})"))
+    assert engine.run(Job("print(2)")).out == b"2\n"
+    assert engine.pid == before
+
+
 def test_a_killed_worker_is_replaced(engine: Engine) -> None:
     assert engine.run(Job("print(1)")).out == b"1\n"
     before = engine.pid

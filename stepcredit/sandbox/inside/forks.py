@@ -205,9 +205,8 @@ def _become_program(job: dict[str, Any], boot: dict[str, Any], scratch: str, end
     os.closerange(len(ends) + 1, 1024)
     os.chdir(scratch)
     _limit(job, boot["limits"])
-    if boot["filter"] is None:
-        os.setsid()
-    else:
+    os.setsid()  # a signal to the own process group would reach the server through every namespace
+    if boot["filter"] is not None:
         _confine(base64.b64decode(boot["filter"]))
     os.write(4, b"s")  # before a word of the program: without it the fault is ours
     os._exit(_run(job))
