@@ -49,7 +49,7 @@ def test_the_code_is_run_and_its_real_output_is_what_the_model_reads(tmp_path: P
     assert any("[Code Output]\n\n```\n42\n```" in text for text in read)
     told = read_json(tmp_path / "run", "summary.json")
     assert (told["judged"], told["settings"]["mode"], told["settings"]["sandbox"]) == (2, "full", name)
-    assert told["signatures"]["code ok"] == 8
+    assert told["signatures"]["code_ok"] == 8
     scores = [step.score for view in saved_views(tmp_path / "run").solutions for step in view.steps]
     assert len(scores) == 8
     assert None not in scores

@@ -20,7 +20,7 @@ class CodeBlock:
 
     Args:
         code: as written.
-        feedback: what the model was told; empty where it was imagined.
+        feedback: what the model was told; empty where it was imagined, and why where it was refused.
         status: how it ended.
         seconds: wall-clock time of the run.
     """

@@ -48,6 +48,10 @@ class _NoRoomError(Exception):
     """The context is full."""
 
 
+class _RefusedError(Exception):
+    """The sandbox has no engine for the code."""
+
+
 @final
 @dataclass
 class _Draft:
@@ -109,10 +113,12 @@ class StepLoop:
             record = await self._judged(number, record)
         except _NoRoomError:
             self._draft.statuses.add(Status.NO_ROOM)
+        except _RefusedError:
+            self._draft.statuses.add(Status.SANDBOX_UNAVAILABLE)
         draft = self._draft
         if record.reward is None:
             draft.parts = _without_verdict(draft.parts, draft.kept)
-            if Status.NO_ROOM not in draft.statuses:
+            if draft.statuses.isdisjoint((Status.NO_ROOM, Status.SANDBOX_UNAVAILABLE)):
                 draft.statuses.add(Status.NO_VERDICT)
         return replace(
             record,
@@ -175,6 +181,9 @@ class StepLoop:
     async def _execute(self) -> None:
         code = last_code(self._draft.readable())
         done = Executed("no_code") if code is None else await self._asking.run(code)
+        if done.status == "refused":
+            self._draft.blocks.append(CodeBlock(code or "", done.error, done.status, done.seconds))
+            raise _RefusedError
         told = feedback(done, limit=self._settings.feedback_chars)
         self._draft.blocks.append(CodeBlock(code or "", told, done.status, done.seconds))
         self._draft.parts.append(Part("feedback", prompt.CODE_OUTPUT.format(feedback=told)))

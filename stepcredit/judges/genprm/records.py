@@ -34,6 +34,8 @@ class Status(StrEnum):
     """The fallback: the verdict was given without the code part."""
     NO_ROOM = "no_room"
     """The context is full even without the history."""
+    SANDBOX_UNAVAILABLE = "sandbox_unavailable"
+    """No engine of the sandbox has what the code imports: nothing true could be told of its run."""
     NO_TEXT = "no_text"
     """The step holds only white space; the model was not asked."""
     NOT_JUDGED = "not_judged"
@@ -43,6 +45,7 @@ class Status(StrEnum):
 REASONS: dict[Status, str] = {
     Status.NO_VERDICT: "no verdict could be read",
     Status.NO_ROOM: "the context is full",
+    Status.SANDBOX_UNAVAILABLE: "sandbox-unavailable: no engine has what the code imports",
     Status.NO_TEXT: "the step has no text",
     Status.NOT_JUDGED: "not judged: an earlier step was found wrong",
 }
@@ -103,7 +106,8 @@ class StepRecord:
         """Why the step is unknown, empty if it is not."""
         if self.reward is not None:
             return ""
-        return next(REASONS[status] for status in (*self.statuses, Status.NO_VERDICT) if status in REASONS)
+        refused = next((block.feedback for block in self.blocks if block.status == "refused"), "")
+        return refused or next(REASONS[status] for status in (*self.statuses, Status.NO_VERDICT) if status in REASONS)
 
 
 def skipped(index: int, status: Status) -> StepRecord:

@@ -185,6 +185,16 @@ async def test_verify_only_starts_with_the_code():
     assert (await only(judge)).text == YES
 
 
+async def test_code_that_no_engine_can_run_leaves_the_step_unknown_with_the_engines_reason():
+    refused = Executed("refused", error="sandbox-unavailable: torch: no engine has it")
+    judge, writer = judge_of([ANALYSIS, CODE], runner=ScriptedRunner([refused]))
+    record = await only(judge)
+    assert (record.reward, record.statuses) == (None, (Status.SANDBOX_UNAVAILABLE,))
+    assert record.reason == "sandbox-unavailable: torch: no engine has it"
+    assert [block.status for block in record.blocks] == ["refused"]
+    assert not writer.looked
+
+
 async def test_without_execution_the_model_imagines_the_output():
     imagined = CODE + OUTPUT_2 + "Right.\n</verify>\n" + YES
     judge, writer = judge_of([imagined], mode="verify", execute=False, reward_source="hard")
