@@ -30,7 +30,9 @@ SetOption = Annotated[
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings; see `stepcredit recipes`.")]
 ServerOption = Annotated[
     str | None,
-    typer.Option(help="Address of an OpenAI-style chat server (critic, intrinsic), or of vLLM (thinkprm, genprm)."),
+    typer.Option(
+        help="Address of the judge's server: OpenAI-style chat; vLLM for thinkprm, genprm, discriminative."
+    ),
 ]
 JudgeTokenizerOption = Annotated[
     str | None,
@@ -43,7 +45,12 @@ SandboxOption = Annotated[
 UnsafeOption = Annotated[
     bool, typer.Option("--i-accept-unsafe-exec", help="Consent to --sandbox rlimit, which confines nothing.")
 ]
-ModelOption = Annotated[str | None, typer.Option(help="Name of the model on that server, if it has several.")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the model on that server, if it has several; discriminative: or a folder, a hub id."
+    ),
+]
 MaxCallsOption = Annotated[
     int | None,
     typer.Option(

@@ -14,8 +14,8 @@ from jaxtyping import Int32
 from stepcredit.core.arrays import frozen
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import UsageError
-from stepcredit.core.protocols import Message, Tokenizer
-from stepcredit.judges.discriminative.marking import ChatRenderer, Marked, Part, filled, marked, skeleton, tail_ids
+from stepcredit.core.protocols import ChatRenderer, Message, Tokenizer
+from stepcredit.judges.discriminative.marking import Marked, Part, filled, marked, skeleton, tail_ids
 
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 QWEN_MARK = "<extra_0>"

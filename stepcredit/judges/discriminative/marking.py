@@ -6,30 +6,17 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Protocol, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Int32
 
 from stepcredit.core.arrays import frozen
 from stepcredit.core.errors import UsageError
-from stepcredit.core.protocols import Message, Tokenizer
+from stepcredit.core.protocols import ChatRenderer, Message, Tokenizer
 
 _HOLDER = re.compile("\ue000([0-9]+)\ue001")
 _SPECIAL = re.compile(r"<[|｜].*[|｜]>|</?(?:think|tool_call|tool_response|s|unk|pad)>|<extra_[0-9]+>", re.DOTALL)
-
-
-class ChatRenderer(Protocol):
-    """The model's chat template."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the template and its tokens."""
-        ...
-
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
-        """The text of the messages, special tokens as text."""
-        ...
 
 
 @final

@@ -3,8 +3,7 @@
 It never asks whether a step is right: it asks what the writer took back, and what the answer block uses.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar, final
@@ -39,6 +38,7 @@ from stepcredit.judges.intrinsic.voting import (
     vote_traced_verification,
     vote_verification,
 )
+from stepcredit.judges.together import together
 from stepcredit.judges.verdicts import UNMATCHABLE, UNSCORABLE, labelled, unknown
 
 AskedT = TypeVar("AskedT", bound=Task)
@@ -197,7 +197,7 @@ class IntrinsicJudge:
         found, calls = await self._ask(ReflectTask(problem, texts), parse_reflect, kind="right", rollout=rollout)
         for k in think:
             verdicts[k] = labelled(Label.CORRECT, calls=calls)
-        blames = await _together(self._blame(problem, texts[: at + 1], rollout) for at in found.errors)
+        blames = await together(self._blame(problem, texts[: at + 1], rollout) for at in found.errors)
         for blame in blames:
             if not blame.traced:
                 k = think[blame.reflection]
@@ -275,7 +275,7 @@ class IntrinsicJudge:
             except _UnreadableError as error:
                 return error
 
-        ballots = await _together(one(vote) for vote in range(self._settings.votes))
+        ballots = await together(one(vote) for vote in range(self._settings.votes))
         calls = tuple(c for ballot in ballots for c in (ballot[1] if isinstance(ballot, tuple) else ballot.calls))
         answers = [ballot[0] for ballot in ballots if isinstance(ballot, tuple)]
         for ballot in ballots:
@@ -333,13 +333,3 @@ def _why_unmatchable(steps: Steps) -> str:
     if steps.form == "none":
         return f"no think tags, and no ending that states the answer: {UNMATCHABLE}"
     return f"think block never closed: {UNMATCHABLE}"
-
-
-async def _together(coroutines: Iterable[Coroutine[None, None, ResultT]]) -> list[ResultT]:
-    """All results in order; if one raises, the others are cancelled."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()

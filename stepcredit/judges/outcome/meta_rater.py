@@ -8,9 +8,9 @@ import numpy as np
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import UsageError
 from stepcredit.core.judge_parts import TokenClassifier
-from stepcredit.core.protocols import Message, Tokenizer
+from stepcredit.core.protocols import ChatRenderer, Message, Tokenizer
 from stepcredit.core.records import Verdict
-from stepcredit.judges.discriminative.marking import ChatRenderer, Part, filled, marked, skeleton
+from stepcredit.judges.discriminative.marking import Part, filled, marked, skeleton
 
 PROMPT_VERSION = 1
 """Raised when what is shown changes; part of the fingerprint."""

@@ -14,6 +14,7 @@ from stepcredit.engines.server.budget import Budget
 from stepcredit.evaluation.judge_sets import LabelledSolution
 from stepcredit.evaluation.reference_judges import ReferenceJudge, ReferenceKind
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe
+from stepcredit.recipes.recorded.code_running import check_sandbox
 from stepcredit.recipes.recorded.judges import CallLog, judge_settings, opened_judge
 from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, check_judge, load_recorded, refuse_others
 
@@ -94,6 +95,7 @@ def _reference(kind: ReferenceKind, *, what: str) -> NamedJudge:
 
     def settings(recipe: EvaluateRecipe) -> dict[str, Any]:
         refuse_others(recipe.judge, (), section="judge", of=kind)
+        check_sandbox(kind, recipe.sandbox)
         return {"seed": recipe.metrics.seed} if kind == "random" else {}
 
     return NamedJudge(opened, settings, asks=False, what=what)
