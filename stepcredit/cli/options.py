@@ -30,9 +30,7 @@ SetOption = Annotated[
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="TOML file of settings; see `stepcredit recipes`.")]
 ServerOption = Annotated[
     str | None,
-    typer.Option(
-        help="Address of the judge's server: OpenAI-style chat; vLLM for thinkprm, genprm, discriminative."
-    ),
+    typer.Option(help="Address of the judge's server: OpenAI-style chat; vLLM for thinkprm, genprm, discriminative."),
 ]
 JudgeTokenizerOption = Annotated[
     str | None,
@@ -47,9 +45,7 @@ UnsafeOption = Annotated[
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option(
-        help="Name of the model on that server, if it has several; discriminative: or a folder, a hub id."
-    ),
+    typer.Option(help="Name of the model on that server, if it has several; discriminative: or a folder, a hub id."),
 ]
 MaxCallsOption = Annotated[
     int | None,
