@@ -18,6 +18,7 @@ from stepcredit.recipes.demo_results import closing_sentence, curve_plots, metho
 from stepcredit.recipes.demo_settings import RECIPE, DemoRecipe, load_demo
 from stepcredit.recipes.draining import draining
 from stepcredit.recipes.judge_figures import (
+    Figures,
     judge_table,
     measure_in_training,
     reading_summary,
@@ -125,10 +126,8 @@ def run_demo(settings: DemoSettings, progress: Progress | None = None) -> DemoRe
     ):
         checkpoint = settings.out / "checkpoints" / "policy"
         with Crew(settings.workers or os.cpu_count() or 1, screen, drain) as crew:
-            pretrained, teaching, results = _walk(recipe, checkpoint, settings, crew=crew, screen=screen, arms=arms)
-            measured = {name: crew.submit(measure_in_training, recipe, ledgers, _ends(recipe))
-                        for name, ledgers in _judged_ledgers(recipe, settings, arms).items()}  # fmt: skip
-            judges = {name: crew.result(figures) for name, figures in measured.items()}
+            pretrained, teaching, running = _walk(recipe, checkpoint, settings, crew=crew, screen=screen, arms=arms)
+            results, judges = _gathered(recipe, settings, running, crew=crew, arms=arms)
         figures = [method_figures(recipe, name, results=results[name], teaching=teaching) for name in arms]
         base = results[arms[0]][0].rows[0].accuracy or 0.0
         told = summary(
@@ -167,8 +166,8 @@ def _chosen_arms(recipe: DemoRecipe, settings: DemoSettings) -> list[str]:
 
 def _walk(
     recipe: DemoRecipe, checkpoint: Path, settings: DemoSettings, *, crew: Crew, screen: Progress, arms: Sequence[str]
-) -> tuple[Pretrained, dict[str, TeachingRecord], dict[str, list[ArmResult]]]:
-    """Everything that computes: each job starts as soon as what it needs is there."""
+) -> tuple[Pretrained, dict[str, TeachingRecord], dict[str, list[Future[ArmResult]]]]:
+    """Start everything that computes as soon as what it needs is there, the longest first; the arms still run."""
     needed = [name for name in JUDGE_TEACHERS if any(recipe.arms[arm].judge == name for arm in arms)]
     policy = crew.submit(_pretrain_job, recipe, checkpoint, crew.teller)
     taught: dict[str, Future[TeachingRecord]] = {}
@@ -176,18 +175,49 @@ def _walk(
         taught["generative"] = crew.submit(_teach_job, "generative", recipe, checkpoint, crew.teller)
     pretrained = crew.result(policy)
     screen.say(f"gate passed: {_gate(pretrained.figures)} (accuracy at {recipe.gate.divisions} divisions)")
-    if "taught" in needed:  # it learns from the policy's own steps
-        taught["taught"] = crew.submit(_teach_job, "taught", recipe, checkpoint, crew.teller)
     runs: dict[str, list[Future[ArmResult]]] = {}
-    for name in sorted(arms, key=lambda arm: ["generative", "taught"].index(recipe.arms[arm].judge) + 1
-                       if recipe.arms[arm].judge in taught else 0):  # fmt: skip
-        if recipe.arms[name].judge in taught:
-            crew.result(taught[recipe.arms[name].judge])
+
+    def start(name: str) -> None:
         jobs = [ArmJob(recipe, name, seed, checkpoint, arm_folder(settings, name, seed))
                 for seed in settings.seed_list]  # fmt: skip
         runs[name] = [crew.submit(_arm_job, job, len(settings.seed_list) > 1, crew.teller) for job in jobs]
-    results = {name: [crew.result(run) for run in runs[name]] for name in arms}
-    return pretrained, {name: crew.result(record) for name, record in taught.items()}, results
+
+    waiting = [name for name in arms if recipe.arms[name].judge == "taught"]
+    writing = [name for name in arms if recipe.arms[name].judge == "generative"]
+    others = [name for name in arms if name not in (*waiting, *writing)]
+    if writing:
+        crew.result(taught["generative"])
+    for name in (*writing, *others[:-1]):
+        start(name)
+    if waiting:  # it learns from the policy's own steps; before the last other arm, so that all cores end together
+        taught["taught"] = crew.submit(_teach_job, "taught", recipe, checkpoint, crew.teller)
+    for name in others[-1:]:
+        start(name)
+    for name in waiting:
+        crew.result(taught["taught"])
+        start(name)
+    return pretrained, {name: crew.result(record) for name, record in taught.items()}, runs
+
+
+def _gathered(
+    recipe: DemoRecipe,
+    settings: DemoSettings,
+    runs: Mapping[str, Sequence[Future[ArmResult]]],
+    *,
+    crew: Crew,
+    arms: Sequence[str],
+) -> tuple[dict[str, list[ArmResult]], dict[str, dict[str, Figures]]]:
+    """What the arms gave, by arm, and how good their judges were; a judge is measured once its arm has ended."""
+    judged = {arm: (judge, ledgers) for judge, (arm, ledgers) in _judged_ledgers(recipe, settings, arms).items()}
+    ended: dict[str, list[ArmResult]] = {}
+    measured: dict[str, Future[dict[str, Figures]]] = {}
+    for name, jobs in runs.items():
+        ended[name] = [crew.result(job) for job in jobs]
+        if name in judged:
+            judge, ledgers = judged[name]
+            measured[judge] = crew.submit(measure_in_training, recipe, ledgers, _ends(recipe))
+    judges = {judge: crew.result(measured[judge]) for judge, _ in judged.values()}
+    return {name: ended[name] for name in arms}, judges
 
 
 def _pretrain_job(recipe: DemoRecipe, checkpoint: Path, teller: Teller) -> Pretrained:
@@ -254,13 +284,15 @@ def _credits(settings: DemoSettings, arms: Sequence[str]) -> Sequence[tuple[str,
     return found
 
 
-def _judged_ledgers(recipe: DemoRecipe, settings: DemoSettings, arms: Sequence[str]) -> dict[str, list[Path]]:
-    """Judge -> ledgers of the first arm that uses it as it is; of one that changes it, where there is no other."""
-    found: dict[str, list[Path]] = {}
+def _judged_ledgers(
+    recipe: DemoRecipe, settings: DemoSettings, arms: Sequence[str]
+) -> dict[str, tuple[str, list[Path]]]:
+    """Judge -> first arm that uses it as it is (one that changes it, where there is no other), and its ledgers."""
+    found: dict[str, tuple[str, list[Path]]] = {}
     for name in sorted(arms, key=lambda name: recipe.arms[name].exhibit or recipe.arms[name].flip > 0):
         judge = recipe.arms[name].judge
         if judge != "none" and judge not in found:
-            found[judge] = [arm_folder(settings, name, seed) / LEDGER for seed in settings.seed_list]
+            found[judge] = (name, [arm_folder(settings, name, seed) / LEDGER for seed in settings.seed_list])
     return found
 
 

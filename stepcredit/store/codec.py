@@ -5,6 +5,7 @@ dtype, shape and base64 bytes, large ones compressed. A record met twice in one 
 """
 
 import math
+import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
@@ -25,6 +26,7 @@ Resolve = Callable[[str, str], Any]
 """Finds the record that a reference names: `(kind, id) -> record`."""
 
 _COMPRESS_FROM_BYTES = 256
+_of_thread = threading.local()
 _KINDS: dict[str, type[Any]] = {
     "Problem": records.Problem,
     "Prefix": records.Prefix,
@@ -229,9 +231,17 @@ def encode_array(array: NDArray[Any]) -> dict[str, Any]:
     """An array of numbers or booleans as a JSON-able mapping, bit for bit (NaN payloads too)."""
     data = np.asarray(array, order="C").tobytes()
     packed = len(data) >= _COMPRESS_FROM_BYTES
-    raw = zstandard.ZstdCompressor(level=3).compress(data) if packed else data
+    raw = _compressor().compress(data) if packed else data
     shape = list(array.shape)
     return {"$": "array", "dtype": array.dtype.str, "shape": shape, "zstd": packed, "data": b64encode(raw).decode()}
+
+
+def _compressor() -> zstandard.ZstdCompressor:
+    """This thread's own: making one costs several times what it takes to compress a column of a rollout."""
+    found = getattr(_of_thread, "compressor", None)
+    if found is None:
+        found = _of_thread.compressor = zstandard.ZstdCompressor(level=3)
+    return found
 
 
 def decode_array(body: Mapping[str, Any]) -> NDArray[Any]:

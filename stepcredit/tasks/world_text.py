@@ -8,6 +8,7 @@ One unit is what stands between two `;` words; the `;` opens it. The same gramma
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, final
 
 MODULUS = 17
@@ -28,6 +29,9 @@ _CHECK = re.compile(rf"check ({_N}) (\*{_N}) ({_N}) (no-wait|ok)")
 _LINE = re.compile(rf"Step({_N}) ({_N})")
 _BLOCK = re.compile(rf"(?:; Step{_N} {_N} )*; Step{_N} {_N}(?: <eos>)?")
 _OPERATORS = frozenset(f"{sign}{k}" for sign in "+*/" for k in range(1, MODULUS))
+_SEEN = 1 << 14
+"""Different units kept read; policies write the same few thousand again and again."""
+
 _INVERSE = {k: pow(k, -1, MODULUS) for k in range(1, MODULUS)}
 
 
@@ -66,7 +70,7 @@ class Unit:
         >>> Unit("step", 0, 1, 14, "/15", 10).follows
         True
         """
-        return self.operator in _OPERATORS and apply(self.operator, self.operand) == self.value
+        return _follows(self.operator, self.operand, self.value)
 
     @property
     def words(self) -> str:
@@ -233,21 +237,28 @@ def completion_of(units: tuple[Unit, ...], thinks: int) -> str:
 def _think_units(text: str) -> list[Unit]:
     units: list[Unit] = []
     for segment in _SEGMENT.finditer(text):
-        words = segment.group().lstrip(";").strip()
-        start = segment.start()
-        if step := _STEP.fullmatch(words):
-            number, operand, operator, value = step.groups()
-            units.append(Unit("step", start, int(number), int(operand), operator, int(value)))
-        elif check := _CHECK.fullmatch(words):
-            operand, operator, value, verdict = check.groups()
-            number = units[-1].number if units and units[-1].kind == "step" else 0
-            units.append(Unit("check", start, number, int(operand), operator, int(value), verdict))
-        elif words == WAIT:
-            taken = units[-1] if units and units[-1].kind == "step" else Unit("wait", start)
-            units.append(Unit("wait", start, taken.number, value=taken.value))
-        else:
-            units.append(Unit("other", start))
+        kind, number, operand, operator, value, verdict = _think_words(segment.group())
+        before = units[-1] if units and units[-1].kind == "step" else None
+        if before is not None and kind in ("check", "wait"):
+            number, value = before.number, value if kind == "check" else before.value
+        units.append(Unit(kind, segment.start(), number, operand, operator, value, verdict))
     return units
+
+
+@lru_cache(_SEEN)
+def _think_words(segment: str) -> tuple[Kind, int, int, str, int, str]:
+    """Kind, number, operand, operator, value and verdict of a think unit that stands alone."""
+    words = segment.lstrip(";").strip()
+    if step := _STEP.fullmatch(words):
+        return "step", int(step[1]), int(step[2]), step[3], int(step[4]), ""
+    if check := _CHECK.fullmatch(words):
+        return "check", 0, int(check[1]), check[2], int(check[3]), check[4]
+    return ("wait" if words == WAIT else "other"), 0, 0, "", 0, ""
+
+
+@lru_cache(_SEEN)
+def _follows(operator: str, operand: int, value: int) -> bool:
+    return operator in _OPERATORS and apply(operator, operand) == value
 
 
 def _answer_units(text: str, cut: int) -> list[Unit]:

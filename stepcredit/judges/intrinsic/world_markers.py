@@ -14,6 +14,7 @@ block, a check stands with the value that it checks and a `wait,` with the value
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, final
 
 from stepcredit.judges.intrinsic.replies import Reflection, Trace
@@ -32,6 +33,9 @@ class _Unit:
     kind: Literal["step", "ok", "no", "other"]
     number: int = 0
     value: int = -1
+
+
+_OTHER = _Unit("other")
 
 
 @final
@@ -84,20 +88,28 @@ class WorldGrammar:
 
 def _units(steps: Sequence[str]) -> list[_Unit]:
     units: list[_Unit] = []
-    last = _Unit("other")
+    last = _OTHER
     for text in steps:
-        words = _words(text)
-        if step := _STEP.fullmatch(words):
-            last = _Unit("step", int(step[1]), int(step[3]))
-            units.append(last)
-        elif check := _CHECK.fullmatch(words):
-            units.append(_Unit("ok" if check[2] == "ok" else "no", last.number, int(check[1])))
-        elif words == "wait,":
-            units.append(_Unit("no", last.number, last.value))
+        unit = _read(text)
+        if unit.kind == "ok" or (unit.kind == "no" and unit.value >= 0):
+            unit = _Unit(unit.kind, last.number, unit.value)
+        elif unit.kind == "no":
+            unit = _Unit("no", last.number, last.value)
         else:
-            last = _Unit("other")
-            units.append(last)
+            last = unit
+        units.append(unit)
     return units
+
+
+@lru_cache(1 << 14)
+def _read(text: str) -> _Unit:
+    """A unit that stands alone: a check with the value that it checks, a `wait,` with none."""
+    words = _words(text)
+    if step := _STEP.fullmatch(words):
+        return _Unit("step", int(step[1]), int(step[3]))
+    if check := _CHECK.fullmatch(words):
+        return _Unit("ok" if check[2] == "ok" else "no", 0, int(check[1]))
+    return _Unit("no") if words == "wait," else _OTHER
 
 
 def _last_step(units: Sequence[_Unit]) -> int | None:
