@@ -29,7 +29,7 @@ from stepcredit.judges.intrinsic.embedded import (
     reflect_lesson,
     trace_lesson,
 )
-from stepcredit.tasks.world_text import NO_WAIT, OK, Unit, completion_of
+from stepcredit.tasks.world_text import EOS, NO_WAIT, OK, THINK_END, Unit, completion_of
 from stepcredit.tasks.world_truth import Demonstration
 
 EXERCISE_TOKENS, READING_TOKENS = 3000, 6000
@@ -41,7 +41,12 @@ SHARES = {"P1": 1.0, "P23": 0.75, "P4": 2.0}
 DISTURBED = 0.7
 """Share of the solutions of P4 that are disturbed."""
 
+CUT_OFF = 0.15
+"""Share of the solutions of P4 whose answer block ends early, as it does at the token limit."""
+
 _LINES = (2, 4, 8)
+
+_BLOCK = f"{THINK_END} answer"
 
 Sequence2 = tuple[Int32[np.ndarray, " P"], Int32[np.ndarray, " T"]]
 
@@ -110,8 +115,8 @@ def lessons_from(demonstrations: Sequence[Demonstration], tokenizer: FileTokeniz
         units = demonstration.structure.solution.units[: demonstration.structure.solution.thinks]
         ends.update((words[0], words[-1]) for unit in units if (words := unit.words.split()))
         found["P1"].append(reflection_lesson(shortened(demonstration, random)))
-        changed = random.random() < DISTURBED
-        found["P4"].append(matching_lesson(disturbed(demonstration, random) if changed else demonstration))
+        read = disturbed(demonstration, random) if random.random() < DISTURBED else demonstration
+        found["P4"].append(matching_lesson(cut_off(read, random) if random.random() < CUT_OFF else read))
         traces = tracing_lessons(demonstration)
         found["P23"] += random.sample(traces, min(1, len(traces)))
     readings = {task: encoded(tokenizer, lessons, end=" <eos>") for task, lessons in found.items()}
@@ -144,6 +149,13 @@ def disturbed(demonstration: Demonstration, random: Random) -> Demonstration:
     values = [unit.value for unit in (*lines, *(attempt[0] for attempt in attempts))]
     block = [replace(line, value=random.choice(values)) if random.random() < 1 / 3 else line for line in lines]
     return _rewritten(demonstration, kept, [line for line in block if random.random() >= 0.05] or block)
+
+
+def cut_off(demonstration: Demonstration, random: Random) -> Demonstration:
+    """The solution cut somewhere in its answer block, which may leave half a line, or none."""
+    think, _, block = demonstration.text.partition(_BLOCK)
+    words = block.split()
+    return Demonstration(demonstration.problem, " ".join([think + _BLOCK, *words[: random.randrange(len(words))]]))
 
 
 def _attempts(demonstration: Demonstration) -> list[tuple[Unit, ...]]:
@@ -184,9 +196,10 @@ def tracing_lessons(demonstration: Demonstration) -> list[Lesson]:
 def matching_lesson(demonstration: Demonstration) -> Lesson:
     """P4: what each step says of a step number, and what the answer block says of it."""
     solution = demonstration.structure.solution
-    units, lines = solution.units[: solution.thinks], solution.units[solution.thinks :]
+    units = solution.units[: solution.thinks]
+    lines = demonstration.text.partition(_BLOCK)[2].removesuffix(EOS).split(";")
     comparisons = [_comparison(unit, solution.answers) for unit in units]
-    return match_lesson([unit.words for unit in units], answer=[line.words for line in lines], comparisons=comparisons)
+    return match_lesson([unit.words for unit in units], answer=lines, comparisons=comparisons)
 
 
 def encoded(tokenizer: FileTokenizer, lessons: Sequence[Lesson], *, end: str = "") -> list[Sequence2]:

@@ -12,6 +12,7 @@ from stepcredit.judges.intrinsic.world_markers import WorldGrammar
 from stepcredit.recipes.demo_settings import WorldPart
 from stepcredit.recipes.reading_lessons import (
     READING_TOKENS,
+    cut_off,
     disturbed,
     lessons_from,
     matching_lesson,
@@ -48,7 +49,8 @@ def test_lessons_say_what_the_grammar_reads(part):
             task = TraceVerifyTask("", shown)
             found = parse(task, trace.reply)
             assert (found.source, found.wrong) == (grammar.trace("", shown).source, (True,))
-        for version in (demonstration, disturbed(demonstration, Random(demonstration.text))):
+        random = Random(demonstration.text)
+        for version in (demonstration, disturbed(demonstration, random), cut_off(demonstration, random)):
             think, answer = texts(version)
             found = parse(MatchTask("", think, answer), matching_lesson(version).reply)
             assert found.matched == grammar.matched("", think, answer=answer)
@@ -111,3 +113,11 @@ def test_lessons_know_what_steps_begin_and_end_with(lessons):
     assert lessons.beginnings == ("Step1", "Step2", "Step3", "Step4", "Step5", "Step6", "check")
     assert set(lessons.endings) == {*map(str, range(1, 17)), "ok", "no-wait"}
     assert {task: len(found) for task, found in lessons.readings.items() if task != "P23"} == {"P1": 40, "P4": 40}
+
+
+def test_a_solution_is_cut_at_any_word_of_its_answer_block():
+    demonstration = demonstrations(count=1)[0]
+    head = demonstration.text.partition(" answer")[0] + " answer"
+    words = demonstration.text[len(head) :].split()
+    found = {cut_off(demonstration, Random(seed)).text for seed in range(400)}
+    assert found == {" ".join([head, *words[:k]]) for k in range(len(words))}
