@@ -1,7 +1,7 @@
 """Credit: Judgement -> Credit. One rule a file over one algebra; this is the table of rules.
 
 A rule is a plain function `(layout, signals..., *, settings) -> float32[T]`; the table says which signals, in order.
-Other packages add rules through the entry-point group `stepcredit.credit`, each pointing to a `Rule`.
+Other packages add rules through the entry-point group `stepcredit.rules`, each pointing to a `Rule`.
 """
 
 from importlib.metadata import entry_points
@@ -13,7 +13,7 @@ from stepcredit.credit.rule import Need, Rule
 
 __all__ = ["ENTRY_POINTS", "RULES", "Need", "Rule", "all_rules", "rule_named"]
 
-ENTRY_POINTS = "stepcredit.credit"
+ENTRY_POINTS = "stepcredit.rules"
 """Entry-point group in which other packages name their rules."""
 
 RULES: dict[str, Rule] = {
