@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepcredit.core.errors import CreditError, UsageError
@@ -60,12 +60,14 @@ def test_worked_numbers() -> None:
     np.testing.assert_allclose(found, [5.0, 3.0, -3.5])
 
 
+@settings(deadline=None, max_examples=60)
 @given(scored_batches())
 def test_defaults_are_the_released_code_on_groups_that_the_filter_keeps(batch: Batch) -> None:
     layout, rewards, q = batch
     np.testing.assert_allclose(prime(layout, rewards, q, settings=ALL), released(layout, rewards, q), atol=1e-4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(scored_batches())
 def test_baseline_identity_the_released_one_is_leave_one_out_and_a_rest_that_adds_up_to_nothing(batch: Batch) -> None:
     layout, _, q = batch
@@ -79,6 +81,7 @@ def test_baseline_identity_the_released_one_is_leave_one_out_and_a_rest_that_add
     np.testing.assert_allclose(np.bincount(owner, weights=full - part), 0.0, atol=1e-9)
 
 
+@settings(deadline=None, max_examples=60)
 @given(scored_batches())
 def test_process_weight_zero_is_leave_one_out_and_reads_no_token(batch: Batch) -> None:
     layout, rewards, q = batch
@@ -88,6 +91,7 @@ def test_process_weight_zero_is_leave_one_out_and_reads_no_token(batch: Batch) -
     np.testing.assert_array_equal(found, outcome_part(layout, rewards, settings=settings))
 
 
+@settings(deadline=None, max_examples=60)
 @given(scored_batches(), st.floats(0.1, 10.0))
 def test_the_unit_of_the_implicit_reward_does_not_matter(batch: Batch, unit: float) -> None:
     layout, rewards, q = batch
@@ -95,6 +99,7 @@ def test_the_unit_of_the_implicit_reward_does_not_matter(batch: Batch, unit: flo
     np.testing.assert_allclose(prime(layout, rewards, unit * q, settings=ALL), there, atol=1e-3)
 
 
+@settings(deadline=None, max_examples=60)
 @given(scored_batches())
 def test_padding_does_not_change_prime_or_q_rm(batch: Batch) -> None:
     layout, rewards, q = batch
@@ -112,6 +117,7 @@ def test_padding_does_not_change_prime_or_q_rm(batch: Batch) -> None:
     assert not found[trained == 0.0].any()
 
 
+@settings(deadline=None, max_examples=60)
 @given(scored_batches(), st.randoms())
 def test_order_within_a_group_does_not_matter(batch: Batch, random: object) -> None:
     layout, rewards, q = batch
@@ -199,6 +205,7 @@ def test_q_rm_as_released_for_ppo() -> None:
     np.testing.assert_allclose(paper, (logits - 1.0) / logits.std() - np.array([1.0, 2.0, 3.0, 4.0]), atol=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
 @given(scored_batches(), st.floats(-5, 5), st.floats(0.1, 5))
 def test_standardised_logits_have_no_origin_and_no_unit(batch: Batch, shift: float, unit: float) -> None:
     layout, _, q = batch

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepcredit.core.errors import CreditError, UsageError
@@ -46,6 +46,7 @@ def test_worked_numbers_of_two_rollouts() -> None:
     np.testing.assert_allclose(free, [1.6, 1.6, 0.4, -1.4, -0.6], atol=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches(), st.sampled_from([PLAIN, FREE]))
 def test_advantages_telescope_to_the_reward_less_the_root(batch: Batch, settings: VineppoSettings) -> None:
     layout, rewards, values = batch
@@ -56,6 +57,7 @@ def test_advantages_telescope_to_the_reward_less_the_root(batch: Batch, settings
     np.testing.assert_allclose(total, want, atol=1e-5)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches())
 def test_one_step_a_rollout_with_the_free_root_is_leave_one_out(batch: Batch) -> None:
     layout, rewards, _ = batch
@@ -64,6 +66,7 @@ def test_one_step_a_rollout_with_the_free_root_is_leave_one_out(batch: Batch) ->
     np.testing.assert_allclose(found, spread(leave_one_out(rewards, whole), whole), atol=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches())
 def test_the_whitening_is_the_algebras(batch: Batch) -> None:
     layout, rewards, values = batch
@@ -72,6 +75,7 @@ def test_the_whitening_is_the_algebras(batch: Batch) -> None:
     np.testing.assert_allclose(white, whiten(plain.astype(np.float64)), atol=1e-4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches())
 def test_gae_with_lambda_one_and_no_values_is_the_reward_to_go(batch: Batch) -> None:
     layout, rewards, values = batch
@@ -82,6 +86,7 @@ def test_gae_with_lambda_one_and_no_values_is_the_reward_to_go(batch: Batch) -> 
     np.testing.assert_allclose(found, spread(rewards, layout, site="rollout"), atol=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches())
 def test_gae_with_lambda_one_is_the_reward_to_go_less_the_value(batch: Batch) -> None:
     layout, rewards, values = batch
@@ -90,6 +95,7 @@ def test_gae_with_lambda_one_is_the_reward_to_go_less_the_value(batch: Batch) ->
     np.testing.assert_allclose(found, spread(rewards[layout.rollout_of_step] - before, layout), atol=1e-5)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches())
 def test_gae_with_lambda_zero_is_vineppo(batch: Batch) -> None:
     layout, rewards, values = batch
@@ -97,6 +103,7 @@ def test_gae_with_lambda_zero_is_vineppo(batch: Batch) -> None:
     np.testing.assert_allclose(difference, vineppo(layout, rewards, values, settings=PLAIN), atol=1e-6)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches(), st.floats(0, 1), st.floats(0, 1))
 def test_gae_is_its_recursion_one_step_at_a_time(batch: Batch, gamma: float, lam: float) -> None:
     layout, rewards, values = batch
@@ -113,6 +120,7 @@ def test_gae_is_its_recursion_one_step_at_a_time(batch: Batch, gamma: float, lam
     np.testing.assert_allclose(found, spread(want, layout), atol=1e-5)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches(), st.sampled_from([vineppo, gae_critic]), st.randoms())
 def test_order_within_a_group_does_not_matter(batch: Batch, rule: object, random: object) -> None:
     layout, rewards, values = batch
@@ -131,6 +139,7 @@ def test_order_within_a_group_does_not_matter(batch: Batch, rule: object, random
     np.testing.assert_allclose(rule(moved, rewards[order], values[nodes], settings=settings), there[tokens], atol=1e-4)
 
 
+@settings(deadline=None, max_examples=60)
 @given(valued_batches(), st.sampled_from([vineppo, gae_critic]))
 def test_tokens_that_the_policy_did_not_write_change_nothing(batch: Batch, rule: object) -> None:
     """A padded batch: tokens put behind each step get 0, and the others what they had without them."""
