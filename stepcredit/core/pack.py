@@ -92,15 +92,28 @@ def pack_of(credited: Sequence[Credit]) -> Pack:
     Raises:
         LayoutError: for `retokenised` text (its ids were never sampled) and for `open` rollouts.
     """
-    rollouts = [credit.steps.rollout for credit in credited]
+    pack = pack_of_rollouts([credit.steps.rollout for credit in credited])
+    advantages = pack.advantages.copy()
+    advantages[pack.trained] = np.concatenate([credit.advantages for credit in credited])
+    return replace(pack, advantages=advantages)
+
+
+def pack_of_rollouts(rollouts: Sequence[Rollout]) -> Pack:
+    """Pack rollouts that have no credit yet, for a look at their logprobs; all advantages are 0.
+
+    Args:
+        rollouts: at least one; the sampler's logprobs become the old logprobs, NaN where it reported none.
+
+    Raises:
+        LayoutError: as `pack_of`.
+    """
     for rollout in rollouts:
         _check_trainable(rollout)
     lengths = [(len(r.prompt_ids), len(r.completion_ids)) for r in rollouts]
     starts = np.concatenate([[0], np.cumsum([p + c for p, c in lengths])])
     trained = np.concatenate([np.repeat([False, True], pair) for pair in lengths])
     size = int(starts[-1])
-    advantages, old = np.zeros(size, np.float32), np.full(size, np.nan, np.float32)
-    advantages[trained] = np.concatenate([credit.advantages for credit in credited])
+    old = np.full(size, np.nan, np.float32)
     blank = [np.full(len(r.completion_ids), np.nan, np.float32) for r in rollouts]
     logged = [b if r.sampler_logprobs is None else r.sampler_logprobs for r, b in zip(rollouts, blank, strict=True)]
     old[trained] = np.concatenate(logged)
@@ -109,7 +122,7 @@ def pack_of(credited: Sequence[Credit]) -> Pack:
         positions=np.concatenate([np.arange(p + c) for p, c in lengths]),
         starts=starts,
         trained=trained,
-        advantages=advantages,
+        advantages=np.zeros(size, np.float32),
         old_logprobs=old,
     )
 

@@ -11,12 +11,8 @@ import numpy as np
 
 from stepcredit.core.errors import PartialError
 from stepcredit.core.protocols import Judge
-from stepcredit.core.records import Credit, Group, Judgement, Outcome, Problem
+from stepcredit.core.records import Credit, Outcome, Problem
 from stepcredit.core.seeds import derive
-from stepcredit.credit.batch import assign
-from stepcredit.credit.grpo import GrpoSettings
-from stepcredit.credit.shuffled import ShuffledSettings
-from stepcredit.credit.tp_grpo import TpGrpoSettings
 from stepcredit.engines.embedded.checkpoint import load_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
 from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs, weights_fingerprint
@@ -25,11 +21,13 @@ from stepcredit.judges.intrinsic.judge import IntrinsicJudge
 from stepcredit.judges.intrinsic.statistics import TaskCounts
 from stepcredit.judges.intrinsic.world_markers import WorldGrammar
 from stepcredit.judges.wrappers import FlippedJudge
+from stepcredit.recipes.arm_rules.credit import ArmCredit
+from stepcredit.recipes.arm_rules.signals import arm_signals
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe
 from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.judges import Account, BuiltJudge, build_judge
 from stepcredit.recipes.world import WorldTask
-from stepcredit.steps import thoughts
+from stepcredit.steps import splitter
 from stepcredit.store.codec import encode
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.monitoring import Firing
@@ -200,12 +198,15 @@ def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSample
         outcomes = await held_out(task, sampler, curve)
         return Measurement(sum(o.status == "right" for o in outcomes) / len(outcomes), _figures(task, outcomes))
 
+    signals = arm_signals(
+        job.arm, task, learner=learner, sampler=sampler, reference=lambda: _reference(job), seed=job.seed
+    )
     return Parts(
         tasks=task,
         tokenizer=task.tokenizer,
         sampler=sampler,
         checker=task.checker,
-        splitter=task.splitter,
+        splitter=task.splitter if job.arm.splitter == "world" else splitter(job.arm.splitter, **job.arm.split),
         judge=judge.judge,
         credit=ArmCredit(job.arm, job.seed),
         learner=learner,
@@ -213,6 +214,7 @@ def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSample
         measure=measure,
         reference=_reference(job) if part.beta else None,
         evidence=_evidence(job, task, judge),
+        signals=signals if signals.sources else None,
     )
 
 
@@ -245,37 +247,6 @@ def _evidence(job: ArmJob, task: WorldTask, built: BuiltJudge) -> Evidence:
     if isinstance(inner, IntrinsicJudge):
         told = replace(told, rejected=lambda: [reply.raw for reply in inner.statistics.rejected])
     return replace(told, rejudge=again)
-
-
-@final
-@dataclass(frozen=True)
-class ArmCredit:
-    """The arm's credit rule over a round: thoughts where the rule wants them, the control where the arm says so."""
-
-    arm: ArmPart
-    seed: int
-
-    def __call__(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
-    ) -> list[Credit]:
-        """Credits of the round, one a rollout, in group order."""
-        arm = self.arm
-        if arm.rule == "grpo":
-            cuts = [judgement.steps for judgement in judgements]
-            return list(assign(groups, cuts, rule="grpo", settings=GrpoSettings(arm.std), keep=arm.keep)[0])
-        settings = TpGrpoSettings(
-            process_weight=process_weight,
-            alpha=arm.alpha,
-            scale=arm.scale,
-            sides=arm.sides,
-            incorrect_relief=arm.incorrect_relief,
-            std=arm.std,
-            unit=arm.unit,
-            on_unknown=arm.on_unknown,
-        )
-        control = ShuffledSettings(derive(self.seed, "shuffled", round_index)) if arm.shuffled else None
-        cuts = [thoughts(j) if arm.unit == "thought" else j for j in judgements]
-        return list(assign(groups, cuts, rule="tp_grpo", settings=settings, keep=arm.keep, control=control)[0])
 
 
 @final

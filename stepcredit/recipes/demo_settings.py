@@ -8,14 +8,12 @@ from pydantic import Field, model_validator
 
 from stepcredit.losses import PRESETS
 from stepcredit.losses.presets import Penalty, Reduction
+from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.tasks import chain_world, reflection_world
 from stepcredit.training.monitoring import MonitorSettings, RoundLength
 from stepcredit.training.monitors import Action
 from stepcredit.training.parts import OldLogprobs
-from stepcredit.training.schedule import Kind, ProcessWeight
-
-JudgeName = Literal["none", "markers", "generative", "taught", "oracle"]
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -161,94 +159,6 @@ class MonitorsPart(Section):
         return MonitorSettings(
             self.act, self.bounds, self.actions, self.quiet_rounds, self.rejudge_share, length
         )  # fmt: skip
-
-
-class SchedulePart(Section):
-    """`[arms.NAME.schedule]`: when process and outcome take turns; unset keys take the schedule's own defaults (F1).
-
-    `process_rounds` and `outcome_rounds` (the paper's n_p and n_o) are read by `alternate`, `anneal_rounds` by
-    `anneal`, all others by `adaptive`.
-    """
-
-    process_rounds: int | None = Field(ge=1, default=None)
-    outcome_rounds: int | None = Field(ge=1, default=None)
-    anneal_rounds: int | None = Field(ge=1, default=None)
-    min_parse_rate: float | None = Field(ge=0, le=1, default=None)
-    max_kl: float | None = Field(ge=0, default=None)
-    flat_rounds: int | None = Field(ge=0, default=None)
-    flat_gain: float | None = Field(ge=0, default=None)
-
-
-_READS: Mapping[Kind, tuple[str, ...]] = {
-    "process": (),
-    "outcome": (),
-    "alternate": ("process_rounds", "outcome_rounds"),
-    "anneal": ("anneal_rounds",),
-    "adaptive": ("min_parse_rate", "max_kl", "flat_rounds", "flat_gain"),
-}
-"""Keys of the schedule that each kind reads."""
-
-_OF_VERDICTS = (
-    "alpha", "scale", "sides", "incorrect_relief", "unit", "interval", "on_unknown", "flip", "shuffled",
-    "process_weight", "schedule",
-)  # fmt: skip
-"""Keys of an arm that do nothing under a rule that reads no verdicts."""
-
-
-class ArmPart(Section):
-    """`[arms.NAME]`: one method: its credit rule, its judge, and what is done to the verdicts.
-
-    `flip` turns that share of known verdicts over; `shuffled` gives the process credit to random steps: controls.
-    A key that does nothing beside the others is an error.
-    """
-
-    title: str
-    rule: Literal["grpo", "tp_grpo"]
-    judge: JudgeName = "none"
-    alpha: float = Field(ge=0, default=1.0)
-    scale: Literal["adaptive", "fixed"] = "adaptive"
-    sides: Literal["both", "correct", "incorrect"] = "both"
-    incorrect_relief: Literal["one", "acc", "1-acc"] = "one"
-    std: Literal["population", "sample", "none"] = "population"
-    unit: Literal["thought", "step"] = "thought"
-    interval: Literal["source", "reflection"] = "source"
-    keep: Literal["nonzero_process", "nonzero_advantage", "all"] = "nonzero_advantage"
-    on_unknown: Literal["drop", "outcome_only", "neutral"] = "outcome_only"
-    learning_rate: float | None = Field(gt=0, default=None)
-    flip: float = Field(ge=0, le=1, default=0.0)
-    shuffled: bool = False
-    exhibit: bool = False
-    process_weight: Kind = "process"
-    schedule: SchedulePart = SchedulePart()
-
-    @model_validator(mode="after")
-    def _fits(self) -> "ArmPart":
-        if (self.rule == "tp_grpo") == (self.judge == "none"):
-            raise ValueError(f"rule {self.rule} and judge {self.judge} do not go together")
-        told = [f"{', '.join(idle)} under {why}" for why, idle in self._idle().items() if idle]
-        if told:
-            raise ValueError(f"keys without any effect, leave them out: {'; '.join(told)}")
-        return self
-
-    def _idle(self) -> dict[str, list[str]]:
-        """Keys that are set and change nothing, by what makes them idle."""
-        given = self.model_fields_set
-        if self.rule == "grpo":
-            return {"rule grpo, which reads no verdicts": [name for name in _OF_VERDICTS if name in given]}
-        right, wrong = ("alpha", "scale"), ("incorrect_relief",)
-        intrinsic = self.judge in ("markers", "generative")
-        read = _READS[self.process_weight]
-        unread = sorted(name for name in self.schedule.model_fields_set if name not in read)
-        return {
-            f"judge {self.judge}, which traces no reflections": [] if intrinsic else sorted(given & {"interval"}),
-            "sides incorrect": [name for name in right if name in given and self.sides == "incorrect"],
-            "sides correct": [name for name in wrong if name in given and self.sides == "correct"],
-            f"process_weight {self.process_weight}": [f"schedule.{name}" for name in unread],
-        }
-
-    def weights(self) -> ProcessWeight:
-        """The schedule of process_weight."""
-        return ProcessWeight(self.process_weight, **self.schedule.model_dump(exclude_none=True))
 
 
 class DemoRecipe(Section):

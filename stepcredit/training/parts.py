@@ -5,21 +5,32 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, final
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from stepcredit.core.pack import Pack
 from stepcredit.core.protocols import Checker, Judge, Learner, Sampler, Sampling, Splitter, TaskSet, Tokenizer
-from stepcredit.core.records import Credit, Group, Judgement, Outcome
+from stepcredit.core.records import Credit, Group, Judgement, Outcome, Steps
+from stepcredit.credit.rule import Need
 from stepcredit.judges.intrinsic.gaming import CountReflections
 from stepcredit.training.monitoring import MonitorSettings
 from stepcredit.training.schedule import ProcessWeight
+
+RoundSignals = Mapping[Need, Mapping[str, Float[np.ndarray, " n"]]]
+"""What the records of a round do not hold: signal -> rollout id -> its entries in that rollout."""
 
 
 class CreditRule(Protocol):
     """Turns a round's complete groups and judgements into one Credit a scorable rollout, in group order."""
 
     def __call__(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
+        self,
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        /,
+        *,
+        process_weight: float,
+        round_index: int,
+        signals: RoundSignals,
     ) -> list[Credit]:
         """Credits of all scorable rollouts, `kept=False` with a note on those that the keep rule drops."""
         ...
@@ -93,6 +104,8 @@ class Parts:
         measure: measures the current policy, `None` to train without a curve.
         reference: the frozen policy of the KL term, `None` to train without one.
         evidence: what the monitors may look at beyond the records.
+        signals: computes what the rule reads beside the records, under the round's process weight; `None` if it reads
+            nothing else.
     """
 
     tasks: TaskSet
@@ -107,6 +120,7 @@ class Parts:
     measure: Callable[[], Awaitable[Measurement]] | None = None
     reference: Reference | None = None
     evidence: Evidence = field(default_factory=Evidence)
+    signals: Callable[[Sequence[Steps], float], Awaitable[RoundSignals]] | None = None
 
 
 OldLogprobs = Literal["learner", "sampler"]

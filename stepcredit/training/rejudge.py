@@ -1,7 +1,7 @@
 """The second reading: a sampled share of a round is judged again, to see what verdict noise does to credit (F6)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 from random import Random
@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from stepcredit.core.protocols import Scale
-from stepcredit.core.records import Credit, Judgement, Label, Verdict
+from stepcredit.core.records import Credit, Group, Judgement, Label, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.judges.agreement import changed_share, kappa
 from stepcredit.store.run_folder import RunFolder
@@ -19,6 +19,9 @@ from stepcredit.training.monitor_facts import MIN_COUNT
 from stepcredit.training.parts import Parts, RoundSettings
 
 STAGE = "rejudgement"
+
+BoundCredit = Callable[[Sequence[Group], Sequence[Judgement]], list[Credit]]
+"""The credit rule of one round."""
 
 
 @final
@@ -36,7 +39,13 @@ class SecondReading:
 
 
 async def rejudge_round(
-    parts: Parts, settings: RoundSettings, folder: RunFolder, *, evaluated: Evaluated, weight: float, round_index: int
+    parts: Parts,
+    settings: RoundSettings,
+    folder: RunFolder,
+    *,
+    evaluated: Evaluated,
+    credit: BoundCredit | None,
+    round_index: int,
 ) -> SecondReading:
     """Judge a share of a round's scorable rollouts again, past the verdict cache, and compare.
 
@@ -48,7 +57,8 @@ async def rejudge_round(
         settings: the share, and the seed of the choice.
         folder: where the second verdicts are kept.
         evaluated: the round as it was judged.
-        weight: the round's process_weight; where it is 0 verdicts change no credit, and `changed` is unknown.
+        credit: the round's rule; `None` where its process weight is 0: verdicts change no credit then, and `changed` is
+            unknown.
         round_index: the round.
 
     Source: tp_grpo.md 6, F6. Differs: a rollout's own groups are credited again, not the whole round.
@@ -66,21 +76,17 @@ async def rejudge_round(
     first_labels = [label for judgement in chosen for label in _labels(judgement, scale)]
     second_labels = [label for judgement in again for label in _labels(judgement, scale)]
     both = sum(a is not None and b is not None for a, b in zip(first_labels, second_labels, strict=True))
-    changed = _changed(parts, evaluated, second, weight=weight, round_index=round_index) if weight else None
+    changed = None if credit is None else _changed(credit, evaluated, second)
     return SecondReading(kappa(first_labels, second_labels) if both >= MIN_COUNT else None, changed)
 
 
-def _changed(
-    parts: Parts, evaluated: Evaluated, second: dict[str, Judgement], *, weight: float, round_index: int
-) -> float:
+def _changed(credit: BoundCredit, evaluated: Evaluated, second: dict[str, Judgement]) -> float:
     """Credit the groups of the chosen rollouts under both readings; both times alone, so that all else is equal."""
     groups = [g for g in evaluated.groups if any(o.rollout.id in second for o in g.outcomes)]
     names = {group.id for group in groups}
     first = [j for j in evaluated.judgements if j.steps.rollout.group in names]
     fresh = [second.get(j.steps.rollout.id, j) for j in first]
-    before = parts.credit(groups, first, process_weight=weight, round_index=round_index)
-    after = parts.credit(groups, fresh, process_weight=weight, round_index=round_index)
-    return changed_share(_tokens(before, second), _tokens(after, second))
+    return changed_share(_tokens(credit(groups, first), second), _tokens(credit(groups, fresh), second))
 
 
 def _tokens(credited: Sequence[Credit], chosen: dict[str, Judgement]) -> np.ndarray:

@@ -8,6 +8,7 @@ recorded history alone, so a resumed run decides alike.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, final
 
 from stepcredit.core.errors import PartialError
@@ -162,8 +163,12 @@ async def _one_round(walk: _Walk) -> Round | None:
     evaluated = await evaluate_round(parts, settings, folder, rollouts=rollouts)
     scheduled = process_weight(settings.process_weight, index, history=_signs(walk.history.rounds))
     weight, reason = monitored_weight(settings.monitors, scheduled, round_index=index, firings=walk.history.firings)
-    second = await rejudge_round(parts, settings, folder, evaluated=evaluated, weight=weight, round_index=index)
-    credited = parts.credit(evaluated.groups, evaluated.judgements, process_weight=weight, round_index=index)
+    signals = await parts.signals([j.steps for j in evaluated.judgements], weight) if parts.signals else {}
+    bound = partial(parts.credit, process_weight=weight, round_index=index, signals=signals)
+    second = await rejudge_round(
+        parts, settings, folder, evaluated=evaluated, credit=bound if weight else None, round_index=index
+    )
+    credited = bound(evaluated.groups, evaluated.judgements)
     walk.watch.on_credit(index, credited)
     if walk.watch.stop():
         return None

@@ -31,7 +31,7 @@ from stepcredit.testing import (
     ScriptedTokenizer,
     TabularPolicy,
 )
-from stepcredit.training.parts import Measurement, Parts, RoundSettings
+from stepcredit.training.parts import Measurement, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 WORDS = ("copy", "a", "b", "x", "y", "<eos>")
@@ -194,7 +194,13 @@ def _labels(steps: Steps) -> list[Verdict]:
 
 
 def _credit(
-    groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
+    groups: Sequence[Group],
+    judgements: Sequence[Judgement],
+    /,
+    *,
+    process_weight: float,
+    round_index: int,
+    signals: RoundSignals,
 ) -> list[Credit]:
     cuts = [thoughts(judgement) for judgement in judgements]
     return list(assign(groups, cuts, rule="tp_grpo", settings=TpGrpoSettings(unit="thought"))[0])

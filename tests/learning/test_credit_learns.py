@@ -23,7 +23,7 @@ from stepcredit.judges.oracle import OracleJudge
 from stepcredit.steps import thoughts
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import ScriptedLearner, ScriptedSampler, ScriptedTokenizer, TabularPolicy
-from stepcredit.training.parts import Parts, RoundSettings
+from stepcredit.training.parts import Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 pytestmark = pytest.mark.learning
@@ -80,7 +80,14 @@ class Rule:
         self.method, self.seed = method, seed
 
     def __call__(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
+        self,
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        /,
+        *,
+        process_weight: float,
+        round_index: int,
+        signals: RoundSignals,
     ) -> list[Credit]:
         if self.method == "grpo":
             return list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0])

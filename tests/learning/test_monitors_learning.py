@@ -22,7 +22,7 @@ from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import ScriptedJudge, ScriptedLearner, ScriptedSampler, ScriptedTokenizer, TabularPolicy
 from stepcredit.training.history import RoundRow
 from stepcredit.training.monitoring import MonitorSettings
-from stepcredit.training.parts import Evidence, Measurement, Parts, RoundSettings
+from stepcredit.training.parts import Evidence, Measurement, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 pytestmark = pytest.mark.learning
@@ -76,7 +76,13 @@ def judge_of(blamed: Sequence[str]) -> ScriptedJudge:
 
 def credit_of(scale: str, alpha: float):
     def rule(
-        groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        /,
+        *,
+        process_weight: float,
+        round_index: int,
+        signals: RoundSignals,
     ) -> list[Credit]:
         settings = TpGrpoSettings(process_weight=process_weight, alpha=alpha, scale=scale)  # type: ignore[arg-type]
         return list(assign(groups, [thoughts(j) for j in judgements], rule="tp_grpo", settings=settings)[0])

@@ -13,7 +13,8 @@ from stepcredit.core.records import Credit, Group, Judgement, Label, Outcome, Pr
 from stepcredit.engines.embedded.checkpoint import save_checkpoint
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.tasks import ReaderReply
-from stepcredit.recipes.arms import ArmCredit, ArmJob, ArmResult, run_arm
+from stepcredit.recipes.arm_rules.credit import ArmCredit
+from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe, WorldPart, load_demo
 from stepcredit.recipes.judge_figures import reading_summary, reading_tables
 from stepcredit.recipes.judges import REJECTED, SPENT, Account, BuiltJudge, build_judge
@@ -47,7 +48,7 @@ def batch(members: Sequence[tuple[str, str]] = GROUP, name: str = "a") -> tuple[
 
 def credits_of(arm: ArmPart, members: Sequence[tuple[str, str]] = GROUP, *, weight: float = 1.0) -> list[Credit]:
     groups, judged = batch(members)
-    return ArmCredit(arm, 7)(groups, judged, process_weight=weight, round_index=0)
+    return ArmCredit(arm, 7)(groups, judged, process_weight=weight, round_index=0, signals={})
 
 
 @pytest.mark.parametrize(

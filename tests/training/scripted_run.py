@@ -15,7 +15,7 @@ from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import ScriptedJudge, ScriptedSplitter, ScriptedTokenizer
 from stepcredit.training.history import RoundRow
 from stepcredit.training.monitoring import MonitorSettings
-from stepcredit.training.parts import Evidence, Measurement, Parts, Reference, RoundSettings
+from stepcredit.training.parts import Evidence, Measurement, Parts, Reference, RoundSettings, RoundSignals
 from stepcredit.training.rounds import Watcher, run_rounds
 
 WORDS = ("go", "work", ";", "wait", "right", "wrong", "<eos>")
@@ -110,7 +110,14 @@ class ScriptedRun:
         return Measurement(*self.script.measured(self.round - 1))
 
     def credit(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
+        self,
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        /,
+        *,
+        process_weight: float,
+        round_index: int,
+        signals: RoundSignals,
     ) -> list[Credit]:
         if len(groups) == PROBLEMS:
             self.weights.append(process_weight)

@@ -27,7 +27,7 @@ from stepcredit.testing import (
     ScriptedTokenizer,
     TabularPolicy,
 )
-from stepcredit.training.parts import Measurement, Parts, RoundSettings
+from stepcredit.training.parts import Measurement, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import RoundRow, Watcher, run_rounds
 from stepcredit.training.schedule import ProcessWeight
 from stepcredit.training.train import join
@@ -47,7 +47,13 @@ class World:
 
 def grpo(weights: list[float]):
     def rule(
-        groups: Sequence[Group], judgements: Sequence[Judgement], /, *, process_weight: float, round_index: int
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        /,
+        *,
+        process_weight: float,
+        round_index: int,
+        signals: RoundSignals,
     ) -> list[Credit]:
         weights.append(process_weight)
         return list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0])

@@ -1,0 +1,78 @@
+"""Credit of an arm over a round: its rule under the schedule's weight, thoughts where it wants them, the control."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from stepcredit.core.records import Credit, Group, Judgement
+from stepcredit.core.seeds import derive
+from stepcredit.credit import rule_named
+from stepcredit.credit.batch import assign
+from stepcredit.credit.grpo import GrpoSettings
+from stepcredit.credit.shuffled import ShuffledSettings
+from stepcredit.credit.tp_grpo import TpGrpoSettings
+from stepcredit.recipes.arm_rules.arm import ArmPart
+from stepcredit.recipes.arm_rules.settings import rule_settings, weighed
+from stepcredit.steps import thoughts
+from stepcredit.training.parts import RoundSignals
+from stepcredit.training.signals import columns_of
+
+
+@final
+@dataclass(frozen=True)
+class ArmCredit:
+    """The arm's credit rule over a round.
+
+    Args:
+        arm: the arm.
+        seed: of the run; the control shuffles with it.
+    """
+
+    arm: ArmPart
+    seed: int
+
+    def __call__(
+        self,
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        /,
+        *,
+        process_weight: float,
+        round_index: int,
+        signals: RoundSignals,
+    ) -> list[Credit]:
+        """Credits of the round, one a rollout, in group order."""
+        arm = self.arm
+        settings = settings_of(arm, process_weight=process_weight)
+        rule = rule_named(arm.rule)
+        merged = rule.unit_for(settings) == "thought"
+        read = arm.judge != "none"
+        cuts = [thoughts(j) if merged else j if read else j.steps for j in judgements]
+        credited, _ = assign(
+            groups,
+            cuts,
+            rule=arm.rule,
+            settings=settings,
+            keep=arm.keep,
+            control=ShuffledSettings(derive(self.seed, "shuffled", round_index)) if arm.shuffled else None,
+            signals=columns_of(groups, signals),
+        )
+        return list(credited)
+
+
+def settings_of(arm: ArmPart, *, process_weight: float = 1.0) -> Any:
+    """Settings of the arm's rule in a round; `grpo` and `tp_grpo` have keys of the arm for theirs."""
+    if arm.rule == "grpo":
+        return GrpoSettings(arm.std)
+    if arm.rule == "tp_grpo":
+        return TpGrpoSettings(
+            process_weight=process_weight,
+            alpha=arm.alpha,
+            scale=arm.scale,
+            sides=arm.sides,
+            incorrect_relief=arm.incorrect_relief,
+            std=arm.std,
+            unit=arm.unit,
+            on_unknown=arm.on_unknown,
+        )
+    return weighed(rule_settings(arm.rule, arm.settings), process_weight)
