@@ -22,7 +22,7 @@ from stepcredit.judges.intrinsic.statistics import TaskCounts
 from stepcredit.judges.intrinsic.world_markers import WorldGrammar
 from stepcredit.judges.wrappers import FlippedJudge
 from stepcredit.recipes.arm_rules.credit import ArmCredit
-from stepcredit.recipes.arm_rules.signals import arm_signals
+from stepcredit.recipes.arm_rules.signals import ArmSignals, arm_signals
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe
 from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.judges import Account, BuiltJudge, build_judge
@@ -80,6 +80,7 @@ class ArmResult:
         final_figures: behaviour on the final problems.
         judge_tokens: tokens read and written by the judge in this run, all its sessions.
         judge_calls: calls of the judge in this run, all its sessions.
+        signal_tokens: tokens read and written for signals (reference passes, continuations), all its sessions.
         parse: parse statistics of the intrinsic judge by task, all sessions; empty for other judges.
         seconds: wall time of the run, all sessions.
         cpu_seconds: process CPU time of the run, all sessions.
@@ -95,6 +96,7 @@ class ArmResult:
     final_figures: Mapping[str, float]
     judge_tokens: int
     judge_calls: int
+    signal_tokens: int = 0
     parse: Mapping[str, TaskCounts] = field(default_factory=dict[str, TaskCounts])
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -128,8 +130,8 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
     with RunFolder.create_or_open(job.out, _manifest(job, task)) as folder:
         async with EmbeddedSampler(policy, slots=SLOTS, capacity=task.capacity) as sampler:
             judge = await build_judge(job.arm, job.checkpoint, folder, seed=job.seed)
-            account, shown = Account(folder, judge), _Shown(folder)
-            parts = _parts(job, task, policy, sampler=sampler, judge=judge)
+            parts, signals = _parts(job, task, policy, sampler=sampler, judge=judge)
+            account, shown = Account(folder, judge, signal_tokens=lambda: signals.tokens), _Shown(folder)
 
             def on_credit(round_index: int, credited: Sequence[Credit]) -> None:
                 account.keep()
@@ -157,6 +159,7 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
             final_figures=_figures(task, final),
             judge_tokens=spent.tokens,
             judge_calls=spent.calls,
+            signal_tokens=spent.signal_tokens,
             parse=spent.parse,
             seconds=spent.seconds,
             cpu_seconds=spent.cpu_seconds,
@@ -176,7 +179,9 @@ def _manifest(job: ArmJob, task: WorldTask) -> dict[str, Any]:
     }
 
 
-def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: BuiltJudge) -> Parts:
+def _parts(
+    job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: BuiltJudge
+) -> tuple[Parts, ArmSignals]:
     part = job.recipe.learner
     learner = TorchLearner(
         policy,
@@ -201,7 +206,7 @@ def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSample
     signals = arm_signals(
         job.arm, task, learner=learner, sampler=sampler, reference=lambda: _reference(job), seed=job.seed
     )
-    return Parts(
+    parts = Parts(
         tasks=task,
         tokenizer=task.tokenizer,
         sampler=sampler,
@@ -216,6 +221,7 @@ def _parts(job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSample
         evidence=_evidence(job, task, judge),
         signals=signals if signals.sources else None,
     )
+    return parts, signals
 
 
 def _reference(job: ArmJob) -> Reference:

@@ -1,7 +1,7 @@
 """Judges of the embedded task: building the judge that an arm names, wrappers and cache included."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
@@ -71,6 +71,7 @@ class Spent:
         seconds: wall time.
         cpu_seconds: process CPU time.
         parse: parse statistics by task and kind of solution, `P1/right` and the like.
+        signal_tokens: read and written for signals that no record holds (reference passes, continuations).
         complete: True once the run has come to its end; later sessions only look at it.
     """
 
@@ -80,6 +81,7 @@ class Spent:
     cpu_seconds: float = 0.0
     parse: Mapping[str, TaskCounts] = field(default_factory=dict[str, TaskCounts])
     complete: bool = False
+    signal_tokens: int = 0
 
     def plus(self, other: "Spent", *, times: int = 1) -> "Spent":
         """Both together; with `times = -1` what came since the other was taken."""
@@ -92,6 +94,7 @@ class Spent:
             self.cpu_seconds + times * other.cpu_seconds,
             {name: self.parse.get(name, none).plus(other.parse.get(name, none), times=times) for name in names},
             self.complete or other.complete,
+            self.signal_tokens + times * other.signal_tokens,
         )
 
     def as_payload(self) -> dict[str, Any]:
@@ -106,10 +109,11 @@ class Account:
     Args:
         folder: the arm's run folder.
         judge: whose tokens, calls and replies are counted.
+        signal_tokens: tokens that signals have cost in this session so far.
     """
 
-    def __init__(self, folder: RunFolder, judge: BuiltJudge) -> None:
-        self._folder, self._judge = folder, judge
+    def __init__(self, folder: RunFolder, judge: BuiltJudge, *, signal_tokens: Callable[[], int] = lambda: 0) -> None:
+        self._folder, self._judge, self._signal_tokens = folder, judge, signal_tokens
         self._start = time.monotonic(), time.process_time()
         self._parts, self._replies = folder.ledger.count(SPENT), folder.ledger.count(REJECTED)
         self._kept, self._told = Spent(), 0
@@ -130,7 +134,7 @@ class Account:
             return
         tokens, calls = judge_costs(self._judge)
         wall, cpu = time.monotonic() - self._start[0], time.process_time() - self._start[1]
-        now = Spent(tokens, calls, wall, cpu, self._judge.parse(), complete)
+        now = Spent(tokens, calls, wall, cpu, self._judge.parse(), complete, self._signal_tokens())
         ledger = self._folder.ledger
         ledger.put(SPENT, str(self._parts), now.plus(self._kept, times=-1).as_payload())
         for reply in self._judge.rejected()[self._told :]:

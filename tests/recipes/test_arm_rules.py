@@ -1,0 +1,198 @@
+"""Any rule of the table in an arm: its keys, its signals, and that it trains."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_arms import batch, small, trained
+
+from stepcredit.core.errors import CreditError
+from stepcredit.core.records import Credit
+from stepcredit.credit.rule import Need
+from stepcredit.engines.embedded.checkpoint import load_checkpoint, save_checkpoint
+from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs
+from stepcredit.recipes.arm_rules.arm import ArmPart
+from stepcredit.recipes.arm_rules.credit import ArmCredit
+from stepcredit.recipes.arm_rules.signals import arm_signals
+from stepcredit.recipes.demo_settings import DemoRecipe, WorldPart
+from stepcredit.recipes.held_out import held_out
+from stepcredit.recipes.judges import SPENT
+from stepcredit.recipes.pretraining import pretrain
+from stepcredit.recipes.world import WorldTask
+from stepcredit.store.ledger import Ledger
+from stepcredit.training.parts import Reference
+from stepcredit.training.signals import LogRatio, columns_of, signals_of
+
+PRL = {"title": "PRL", "rule": "prl"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"rule": "prll"}, "did you mean prl|nearest|prl"),
+        ({"settings": {"etaa": 3.0}}, "no setting etaa.*eta"),
+        ({"settings": {"eta": 0.0}}, "eta must be above 0"),
+        ({"settings": {"process_weight": 0.5}}, "no setting process_weight"),
+        ({"settings": {"bonus_weight": 0.1}}, "needs bonus, which no source gives here"),
+        ({"judge": "markers"}, "reads no verdicts: leave the judge out"),
+        ({"rule": "pure"}, "reads verdicts: name a judge"),
+        ({"rule": "rloo", "process_weight": "anneal"}, "no process weight to schedule"),
+        ({"rule": "pure", "judge": "oracle", "splitter": "token"}, "read the world's own steps"),
+        ({"splitter": "fixd"}, "did you mean 'fixed'"),
+        ({"splitter": "fixed", "split": {"sise": 3}}, "no setting 'sise'"),
+        ({"alpha": 2.0, "std": "sample"}, "alpha, std under rule prl, which has its own under settings"),
+        ({"flip": 0.1}, "flip under judge none"),
+        ({"continuations": 3}, "continuations under rule prl, which reads no values"),
+        ({"split": {"size": 3}}, "split under splitter world"),
+        (
+            {"rule": "grpo", "settings": {"std": "sample"}},
+            "settings under rule grpo, whose settings are keys of the arm",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_be_had_is_refused_with_the_mend(keys: dict, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ArmPart(**{**PRL, **keys})
+
+
+def credited(arm: ArmPart, ratio: float, *, weight: float = 1.0) -> list[Credit]:
+    groups, judged = batch()
+    columns = {j.steps.rollout.id: np.full(len(j.steps.rollout.completion_ids), ratio) for j in judged}
+    signals = {Need.LOG_RATIO: columns}
+    return ArmCredit(arm, 7)(groups, judged, process_weight=weight, round_index=0, signals=signals)
+
+
+def test_settings_and_the_schedule_s_weight_reach_the_rule() -> None:
+    arm = ArmPart(**PRL, settings={"eta": 10.0, "own_step": "none"})  # type: ignore[arg-type]
+    plain, priced, half = (credited(arm, r, weight=w)[0].advantages for r, w in ((0.0, 1.0), (1.0, 1.0), (1.0, 0.5)))
+    np.testing.assert_allclose(plain - priced, np.array([3, 2, 1, 0]) / 10, atol=1e-6)
+    np.testing.assert_allclose(plain - half, np.array([3, 2, 1, 0]) / 20, atol=1e-6)
+
+
+def test_a_rollout_without_its_signal_is_an_error() -> None:
+    groups, judged = batch()
+    with pytest.raises(CreditError, match="log_ratio was not computed"):
+        columns_of(groups, {Need.LOG_RATIO: {judged[0].steps.rollout.id: np.zeros(4)}})
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe, folder = small(), tmp_path_factory.mktemp("policy")
+    task = WorldTask(recipe.world)
+    save_checkpoint(pretrain(recipe, task, attempt=0, on_progress=lambda *_: None), folder, tokenizer=task.tokenizer)
+    return folder
+
+
+def test_the_log_ratio_is_that_of_each_completion_token(checkpoint: Path) -> None:
+    task = WorldTask(small().world)
+    policy, frozen = load_checkpoint(checkpoint), load_checkpoint(checkpoint)
+    for weight in policy.parameters():
+        weight.data *= 1.05
+
+    async def sampled():
+        async with EmbeddedSampler(policy, slots=8, capacity=task.capacity) as sampler:
+            return await held_out(task, sampler, task.problems(5, seed=1))
+
+    cut = [task.splitter.split(outcome) for outcome in asyncio.run(sampled())]
+    source = LogRatio(
+        TorchLearner(policy, LearnerSettings(learning_rate=1e-3)),
+        Reference(lambda pack: packed_logprobs(frozen, pack, token_budget=512), lambda: "r", 0.0),
+    )
+    found = asyncio.run(signals_of([source], cut))[Need.LOG_RATIO]
+    learner = TorchLearner(frozen, LearnerSettings(learning_rate=1e-3))
+    for steps in cut:
+        alone = asyncio.run(LogRatio(learner, Reference(learner.logprobs, lambda: "r", 0.0)).of([steps]))[0]
+        assert not alone.any()
+        ratio = found[steps.rollout.id]
+        assert ratio.shape == steps.rollout.completion_ids.shape
+        sampler = steps.rollout.sampler_logprobs
+        assert sampler is not None
+        assert np.abs(ratio).max() > 1e-3
+    assert source.tokens == 2 * sum(len(s.rollout.prompt_ids) + len(s.rollout.completion_ids) for s in cut)
+
+
+def recipe_with(rounds: int, /, **arms: dict) -> DemoRecipe:
+    recipe = small(f"rounds.rounds={rounds}")
+    return recipe.model_copy(update={"arms": {name: ArmPart(title=name, **keys) for name, keys in arms.items()}})
+
+
+@pytest.mark.learning
+def test_prl_from_its_own_reference_starts_as_grpo_does_and_then_leaves_it(checkpoint: Path, tmp_path: Path) -> None:
+    as_grpo = {"std": "population", "epsilon": 0.0, "eta": 1.0}
+    recipe = recipe_with(
+        2,
+        grpo={"rule": "grpo"},
+        prl={"rule": "prl", "settings": as_grpo, "splitter": "fixed", "split": {"size": 4}},
+        frpo={"rule": "prl", "settings": as_grpo, "splitter": "token"},
+    )
+    found = {name: columns(recipe, checkpoint, tmp_path / name, name) for name in recipe.arms}
+    for first, _ in found.values():
+        np.testing.assert_array_equal(first["ids"], found["grpo"][0]["ids"])
+        np.testing.assert_array_equal(first["advantages"], found["grpo"][0]["advantages"])
+    assert {name: varied(second) for name, (_, second) in found.items()} == {"grpo": False, "prl": True, "frpo": True}
+
+
+def columns(recipe: DemoRecipe, checkpoint: Path, out: Path, arm: str) -> list[dict[str, np.ndarray]]:
+    """Token columns of the rounds, in order."""
+    trained(recipe, checkpoint, out, arm=arm)
+    shards = sorted((out / "shards").glob("columns-*"), key=lambda path: int(path.name.split("-")[1]))
+    with Ledger(out / "ledger.sqlite") as ledger:
+        spent = sum(payload["signal_tokens"] for _, payload in ledger.items(SPENT))
+    assert (spent > 0) == (recipe.arms[arm].rule == "prl")
+    return [dict(np.load(path)) for path in shards]
+
+
+def varied(found: dict[str, np.ndarray]) -> bool:
+    """True if some rollout's tokens do not all have one advantage."""
+    trained_on = found["trained"].astype(bool)
+    pairs = zip(found["starts"][:-1], found["starts"][1:], strict=True)
+    return any(len({*found["advantages"][a:b][trained_on[a:b]].tolist()}) > 1 for a, b in pairs)
+
+
+@pytest.mark.learning
+@pytest.mark.parametrize(
+    ("rule", "judge", "settings"),
+    [
+        ("rloo", "none", {}),
+        ("dr_grpo", "none", {}),
+        ("grpo_ps", "oracle", {}),
+        ("math_shepherd", "oracle", {}),
+        ("pure", "oracle", {}),
+        ("vppo", "oracle", {}),
+    ],
+)
+def test_every_rule_trains(rule: str, judge: str, settings: dict, checkpoint: Path, tmp_path: Path) -> None:
+    arm = {
+        "rule": rule,
+        "judge": judge,
+        "settings": settings,
+        "keep": "all" if judge == "none" else "nonzero_advantage",
+    }
+    result, _ = trained(recipe_with(1, one=arm), checkpoint, tmp_path, arm="one")
+    assert sum(row.updates for row in result.rows) > 0
+    assert sum(row.kept for row in result.rows) > 0
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.count("shown") > 0
+
+
+def test_only_what_the_rule_reads_is_loaded_and_computed(checkpoint: Path) -> None:
+    task, policy = WorldTask(WorldPart(length=1, divisions=0)), load_checkpoint(checkpoint)
+    learner = TorchLearner(policy, LearnerSettings(learning_rate=1e-3))
+    asked: list[str] = []
+
+    def reference() -> Reference:
+        asked.append("reference")
+        return Reference(learner.logprobs, lambda: "r", 0.0)
+
+    def sources(arm: ArmPart) -> Callable[..., object]:
+        return arm_signals(arm, task, learner=learner, sampler=None, reference=reference, seed=0)  # type: ignore[arg-type]
+
+    assert sources(ArmPart(title="", rule="rloo")).sources == ()  # type: ignore[attr-defined]
+    assert asked == []
+    found = sources(ArmPart(**PRL))  # type: ignore[arg-type]
+    assert [source.need for source in found.sources] == [Need.LOG_RATIO]  # type: ignore[attr-defined]
+    assert asked == ["reference"]
+    assert asyncio.run(found([], 0.0)) == {}  # type: ignore[call-arg, arg-type]
