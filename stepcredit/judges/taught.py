@@ -74,7 +74,7 @@ class TaughtJudge:
     A step or check is wrong if the model says so, a check also if its verdict does not follow from its own product
     (that needs no truth). A right solution's steps are `correct` or `incorrect`; in a wrong solution wrong steps are
     `matched` (blamed) and right ones `mismatched` (freed); the answer block is `correct` or `matched`, as for the
-    intrinsic judge. Units without arithmetic go with the step before them.
+    intrinsic judge. Scores are 1 for right steps and 0 for wrong ones, in all solutions. Units without arithmetic go with the step before them.
 
     Args:
         sampler: the judge model.
@@ -97,7 +97,7 @@ class TaughtJudge:
     @property
     def fingerprint(self) -> str:
         """Digest of the judge's weights and vocabulary."""
-        return f"taught:{digest(self._sampler.fingerprint, self._tokenizer.fingerprint)}"
+        return f"taught-2:{digest(self._sampler.fingerprint, self._tokenizer.fingerprint)}"
 
     async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
         """[K] verdicts; a step whose reply cannot be read is unknown.
@@ -154,7 +154,7 @@ class TaughtJudge:
 def _label(*, wrong: bool, solved: bool) -> Verdict:
     if solved:
         return labelled(Label.INCORRECT if wrong else Label.CORRECT)
-    return labelled(Label.MATCHED if wrong else Label.MISMATCHED)
+    return Verdict(float(not wrong), Label.MATCHED if wrong else Label.MISMATCHED)  # freed because it is right
 
 
 def _verdict_follows(words: str, previous: Claim | None) -> bool:

@@ -58,6 +58,7 @@ def test_wrong_steps_are_blamed_on_both_sides_and_the_answer_block_is_not_judged
     judge, sampler = judge_of()
     assert [v.label for v in judged(judge, THINK)] == [X, C, C, C, C, C]
     assert [v.label for v in judged(judge, THINK, status="wrong")] == [M, U, U, U, M, M]
+    assert [v.score for v in judged(judge, THINK, status="wrong")] == [0, 1, 1, 1, 0, 0]
     assert len(sampler.asked) == 3
     assert (judge.calls, judge.tokens) == (3, 3 * (6 + 3))
 
