@@ -91,6 +91,6 @@ def test_recorded_solutions_refuse_a_rule_that_reads_what_they_do_not_have(tmp_p
 
 def test_a_name_that_is_taken_is_refused(installed):
     (installed / "entry_points.txt").write_text("[stepcredit.rules]\nprl = own_score:RULE\n")
-    with pytest.raises(UsageError, match="entry point stepcredit.rules: prl = own_score:RULE: the name is taken"):
+    with pytest.raises(UsageError, match=r"entry point stepcredit\.rules: prl = own_score:RULE: the name is taken"):
         rule_named("prl")
     assert RULES["prl"].source == "arXiv:2601.10201"
