@@ -30,13 +30,13 @@ class Need(StrEnum):
     """[T] log pi_old(token) - log pi_ref(token) in nats, both from the trainer's own forward pass; additive."""
     VALUES = "values"
     """[S + N] node values: for each rollout one before each of its steps, then one for its end."""
-    TOKEN_SCORES = "token_scores"
+    TOKEN_SCORES = "token_scores"  # noqa: S105 -- no password
     """[T] a number a token, higher is better: PRIME's log phi - log phi_ref in nats, or Q-RM's logit."""
     BONUS = "bonus"
     """[N] an extra that lives where the outcome lives: exploration, length, creativity; higher is better."""
     PREFERENCES = "preferences"
-    """[sum of G * G] for each group in order its G x G matrix, row after row: d[i, j] = -d[j, i] says by how much rollout
-    i of the group is preferred over rollout j, in the group's order of rollouts; 0 on the diagonal."""
+    """[sum of G * G] for each group in order its G x G matrix, row after row: d[i, j] = -d[j, i] says by how much
+    rollout i of the group is preferred over rollout j, in the group's order of rollouts; 0 on the diagonal."""
     OUTCOME_SCORES = "outcome_scores"
     """[N] a score a rollout on a scale of its own, higher is better: a sum of votes, a reward model's number."""
     TRAINED = "trained"
@@ -66,9 +66,14 @@ RECORDED = (Need.OUTCOME, Need.FLAGS, Need.SCORES)
 """Signals that `assign` reads from the records."""
 
 
-def never(settings: object) -> bool:
-    """Switch of an optional signal that no setting asks for: it is read where it is given."""
+def never(_settings: object) -> bool:
+    """No settings do: ask for this optional signal, make the rule additive."""
     return False
+
+
+def always(_settings: object) -> bool:
+    """All settings do."""
+    return True
 
 
 @final
@@ -86,8 +91,8 @@ class Rule:
         source: paper or spec section.
         optional: signals that the function takes by keyword, under the need's name, and that may be left out: each with
             a function of the settings that says whether they ask for it (`never` if none does).
-        additive: True if cutting a step in two, its number copied to both halves, changes no credit
-            (`credit.additive.check_additive`); None for rules that read no steps.
+        additive: says of the settings whether cutting a step in two, its number copied to both halves, leaves all
+            credit as it was (`credit.additive.check_additive` tries it); None if nothing is declared.
     """
 
     function: Advantages
@@ -97,7 +102,7 @@ class Rule:
     outcome_part: Advantages | None
     source: str
     optional: Mapping[Need, Callable[[Any], bool]] = field(default_factory=dict[Need, Callable[[Any], bool]])
-    additive: bool | None = None
+    additive: Callable[[Any], bool] | None = None
 
     def unit_for(self, settings: object) -> str:
         """What the rule's steps should be under these settings."""
