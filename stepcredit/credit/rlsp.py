@@ -32,6 +32,7 @@ class RlspSettings:
         right: reward of a right answer.
         wrong: of a wrong one; that of a missing answer is `wrong` and what `rlsp_bonus` takes off.
         creativity: share of the judge's number in the mix, in [0, 1]; 0 asks no judge.
+        process_weight: weight of bonus and creativity; 0 pays the outcome alone.
         on_unread: what is done where the judge said nothing.
         baseline: `group` standardises the mixed reward among the group; `critic` needs VALUES and takes GAE.
         lam: GAE's lambda, for `critic`.
@@ -42,6 +43,7 @@ class RlspSettings:
     right: float = 1.0
     wrong: float = 0.0
     creativity: float = 0.0
+    process_weight: float = 1.0
     on_unread: OnUnread = "drop"
     baseline: Baseline = "group"
     lam: float = 0.95
@@ -51,13 +53,19 @@ class RlspSettings:
     def __post_init__(self) -> None:
         for name, allowed in {"on_unread": OnUnread, "baseline": Baseline, "std": Std}.items():
             check_choice(name, getattr(self, name), allowed)
-        for name in ("creativity", "lam", "epsilon"):
+        for name in ("creativity", "process_weight", "lam", "epsilon"):
             check_number(name, getattr(self, name))
-        for name in ("creativity", "lam"):
-            if getattr(self, name) > 1.0:
-                raise UsageError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.lam > 1.0:
+            raise UsageError(f"lam must be in [0, 1], got {self.lam}")
+        if self.judged_share > 1.0:
+            raise UsageError(f"creativity must be in [0, 1], by process_weight too, got {self.judged_share}")
         if not self.right > self.wrong:
             raise UsageError(f"right must be above wrong, got {self.right} and {self.wrong}")
+
+    @property
+    def judged_share(self) -> float:
+        """Share of the judge's number in the mix; above 0, OUTCOME_SCORES are needed."""
+        return self.process_weight * self.creativity
 
 
 def rlsp(
@@ -148,13 +156,13 @@ def mixed_reward(
 ) -> Float64[np.ndarray, " N"]:
     """Outcome and bonus, and the judge's share.
 
-    R = right or wrong + bonus;  mixed = (1 - creativity) R + creativity * judge
+    R = right or wrong + w * bonus;  mixed = (1 - w * creativity) R + w * creativity * judge  with process weight w
 
     Args:
         layout: the batch.
         rewards: [N] +1 right, -1 wrong, NaN unscorable.
-        bonus: [N] added to the outcome.
-        settings: `right`, `wrong`, `creativity` and `on_unread` are read.
+        bonus: [N] added to the outcome; not read with process weight 0.
+        settings: `right`, `wrong`, `creativity`, `process_weight` and `on_unread` are read.
         outcome_scores: [N] the judge's numbers in [0, 1], NaN unread.
 
     Returns:
@@ -164,7 +172,7 @@ def mixed_reward(
         CreditError: as `rlsp`.
 
     Source: Ye et al. 2025, arXiv:2502.06773; credit.md 2.6 (0.8 R + 0.2 judge, failures 0.5). Differs: a failed judge
-    is unknown by default.
+    is unknown by default; w is ours, the paper's is 1.
 
     >>> layout = Layout(np.arange(2), np.arange(2), np.zeros(2))
     >>> settings, judged = RlspSettings(creativity=0.2), np.array([1.0, 0.5])
@@ -179,8 +187,10 @@ def mixed_reward(
     strange = ~np.isnan(rewards) & (np.abs(rewards) != 1.0)
     if strange.any():
         raise CreditError(f"rlsp reads rewards +1 (right), -1 (wrong) and NaN, got {rewards[strange][0]}")
-    base = np.where(np.isnan(rewards), np.nan, np.where(rewards > 0.0, settings.right, settings.wrong)) + bonus
-    if settings.creativity == 0.0:
+    base = np.where(np.isnan(rewards), np.nan, np.where(rewards > 0.0, settings.right, settings.wrong))
+    if settings.process_weight != 0.0:
+        base = base + settings.process_weight * bonus
+    if settings.judged_share == 0.0:
         return base
     if outcome_scores is None:
         raise CreditError("rlsp with creativity above 0 needs outcome_scores, the judge's number a rollout")
@@ -188,7 +198,7 @@ def mixed_reward(
     if outside.any():
         raise CreditError(f"creativity is a number in [0, 1], got {outcome_scores[outside][0]}")
     judged = np.where(np.isnan(outcome_scores), 0.5, outcome_scores) if settings.on_unread == "half" else outcome_scores
-    return (1.0 - settings.creativity) * base + settings.creativity * judged
+    return (1.0 - settings.judged_share) * base + settings.judged_share * judged
 
 
 def exploration(characters: Int[np.ndarray, " N"], *, scale: float = 1000.0) -> Float64[np.ndarray, " N"]:

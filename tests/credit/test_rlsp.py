@@ -124,12 +124,22 @@ def test_refused() -> None:
         )
     with pytest.raises(CreditError, match=r"got 0\.5"):
         rlsp(FOUR, np.array([0.5, 1, 1, 1]), np.zeros(4), settings=PLAIN)
-    with pytest.raises(UsageError, match=r"creativity must be in \[0, 1\], got 2.0"):
+    with pytest.raises(UsageError, match=r"creativity must be in \[0, 1\], by process_weight too, got 2"):
         RlspSettings(creativity=2.0)
     with pytest.raises(UsageError, match="right must be above wrong"):
         RlspSettings(right=0.0)
     with pytest.raises(UsageError, match="did you mean 'critic'"):
         RlspSettings(baseline="critics")
+
+
+def test_the_process_weight_scales_bonus_and_judge_and_0_reads_neither() -> None:
+    unknown = np.full(4, np.nan)
+    off = RlspSettings(process_weight=0.0, creativity=0.2)
+    np.testing.assert_array_equal(rlsp(FOUR, REWARDS, unknown, settings=off), outcome_part(FOUR, REWARDS, settings=off))
+    bonus, judged = np.array([-1.0, -2.0, -1.0, -2.0]), np.array([1.0, 0.0, 1.0, 0.0])
+    half = RlspSettings(process_weight=0.5, creativity=0.2)
+    mixed = mixed_reward(FOUR, REWARDS, bonus, settings=half, outcome_scores=judged)
+    assert mixed.tolist() == pytest.approx([0.9 * 0.5 + 0.1, 0.0, 0.9 * -0.5 + 0.1, -0.9])
 
 
 def test_groups_are_apart() -> None:
