@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 
 from stepcredit.core.errors import CreditError, UsageError
 from stepcredit.core.layout import Layout
-from stepcredit.credit.keep import ProfSettings, consistency, keep_consistent
+from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout, Steps, Verdict
+from stepcredit.credit.batch import assign
+from stepcredit.credit.grpo import GrpoSettings
+from stepcredit.credit.prof import ProfSettings, consistency, drop_inconsistent, keep_consistent
 
 HALF = ProfSettings()
 
@@ -113,3 +116,50 @@ def test_refused() -> None:
     for values in ({"share": 0.0}, {"share": 1.5}, {"penalty": -1.0}, {"long_steps": 1}):
         with pytest.raises(UsageError, match=f"{next(iter(values))} must be"):
             ProfSettings(**values)
+
+
+def group_of(statuses: list[str], name: str = "g") -> Group:
+    outcomes = []
+    for index, status in enumerate(statuses):
+        ids = np.arange(4)
+        rollout = Rollout(f"{name}{index}", Problem(name, "?", "1"), name, index, "abcd", np.zeros(1), ids, ids)
+        outcomes.append(Outcome(rollout, status))
+    return Group(name, tuple(outcomes))
+
+
+def judged(group: Group, scores: list[float | None]) -> list[Judgement]:
+    found = []
+    for outcome, score in zip(group.outcomes, scores, strict=True):
+        steps = Steps(outcome, np.array([0, 2]), "line", np.zeros(2), closed=False)
+        found.append(Judgement(steps, (Verdict(score, reason="?"),) * 2, "judge"))
+    return found
+
+
+def test_behind_an_outcome_only_rule_it_drops_credits_and_pays_no_token_differently() -> None:
+    group = group_of(["right", "right", "wrong", "wrong"])
+    credited, _ = assign([group], [], rule="grpo", settings=GrpoSettings())
+    found = drop_inconsistent(credited, judged(group, [0.9, 0.1, 0.8, None]), settings=ProfSettings())
+    assert [(credit.kept, credit.note) for credit in found] == [
+        (True, ""), (False, "inconsistent process"), (True, ""), (False, "unknown")
+    ]  # fmt: skip
+    for credit, before in zip(found, credited, strict=True):
+        np.testing.assert_array_equal(credit.advantages, before.advantages)
+
+
+def test_what_was_dropped_before_counts_in_no_share() -> None:
+    groups = [group_of(["right", "right"], "a"), group_of(["right", "wrong", "unscorable"], "b")]
+    credited, _ = assign(groups, [], rule="grpo", settings=GrpoSettings())
+    scores = judged(groups[0], [0.9, 0.1]) + judged(groups[1], [0.3, 0.3, 0.3])
+    found = drop_inconsistent(credited, scores, settings=ProfSettings(share=1.0))
+    assert [credit.kept for credit in found] == [False, False, True, True, False]
+    assert [credit.note for credit in found] == [credit.note for credit in credited]
+
+
+def test_a_judge_without_scores_is_refused() -> None:
+    group = group_of(["right", "wrong"])
+    credited, _ = assign([group], [], rule="grpo", settings=GrpoSettings())
+    with pytest.raises(CreditError, match="reads step scores, and no kept rollout has one"):
+        drop_inconsistent(credited, [], settings=ProfSettings())
+    with pytest.raises(CreditError, match="judged twice"):
+        drop_inconsistent(credited, judged(group, [0.5, 0.5]) * 2, settings=ProfSettings())
+    assert drop_inconsistent((), [], settings=ProfSettings()) == ()
