@@ -7,7 +7,7 @@ Other packages add rules through the entry-point group `stepcredit.rules`, each 
 from importlib.metadata import entry_points
 
 from stepcredit.core.errors import UsageError
-from stepcredit.credit import dr_grpo, grpo, grpo_ps, prl, rloo, tp_grpo
+from stepcredit.credit import dr_grpo, grpo, grpo_ps, prl, rloo, rlsp, spct, think_rm, tp_grpo
 from stepcredit.credit.choices import nearest
 from stepcredit.credit.rule import Need, Rule, always, never
 from stepcredit.credit.scored import line_level, math_shepherd, pure, vppo
@@ -91,6 +91,37 @@ RULES: dict[str, Rule] = {
         unit="any",
         outcome_part=rloo.rloo,
         source="arXiv:2402.14740",
+        additive=always,
+    ),
+    "rlsp": Rule(
+        function=rlsp.rlsp,
+        needs=(Need.OUTCOME, Need.BONUS),
+        settings=rlsp.RlspSettings,
+        unit="any",
+        outcome_part=rlsp.outcome_part,
+        source="arXiv:2502.06773",
+        optional={
+            Need.OUTCOME_SCORES: lambda settings: settings.judged_share != 0.0,
+            Need.VALUES: lambda settings: settings.baseline == "critic",
+        },
+        additive=lambda settings: settings.baseline == "group",
+    ),
+    "spct": Rule(
+        function=spct.spct,
+        needs=(Need.OUTCOME_SCORES,),
+        settings=spct.SpctSettings,
+        unit="any",
+        outcome_part=None,
+        source="arXiv:2504.02495",
+        additive=always,
+    ),
+    "think_rm": Rule(
+        function=think_rm.think_rm,
+        needs=(Need.PREFERENCES,),
+        settings=think_rm.ThinkRmSettings,
+        unit="any",
+        outcome_part=None,
+        source="arXiv:2505.16265",
         additive=always,
     ),
     "tp_grpo": Rule(

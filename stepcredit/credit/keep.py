@@ -16,6 +16,7 @@ Keep = Literal["nonzero_process", "nonzero_advantage", "all"]
 UNKNOWN = "unknown"
 ZERO_PROCESS = "zero process"
 ZERO_ADVANTAGE = "zero advantage"
+INCONSISTENT = "inconsistent process"
 
 
 @final
@@ -25,7 +26,8 @@ class Kept:
 
     Args:
         mask: [N] True for rollouts to train on.
-        reasons: [N] why not: `unknown`, `zero process`, `zero advantage`; empty for those that are kept.
+        reasons: [N] why not: `unknown`, `zero process`, `zero advantage`, `inconsistent process`; empty for those that
+            are kept.
     """
 
     mask: Bool[np.ndarray, " N"]

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from stepcredit.core.errors import UsageError
+from stepcredit.losses.presets import Loss
+from stepcredit.losses.ratios import capped
 
 
 @final
@@ -22,8 +24,9 @@ class Drift:
         log_ratio_p99: |log w| that 99% of the tokens do not exceed (nearest rank), nats.
         log_ratio_max: largest |log w|, nats.
         ess: effective sample size (sum w)^2 / (n sum w^2), a share in (0, 1].
-        clip_low: share of tokens capped below (negative advantage, w < 1 - eps_low).
-        clip_high: share of tokens capped above (positive advantage, w > 1 + eps_high).
+        clip_low: share of tokens capped below (negative advantage, ratio < 1 - eps_low).
+        clip_high: share of tokens capped above (positive advantage, ratio > 1 + eps_high). The ratio is the loss's own:
+            the sequence's for GSPO; CISPO caps it whatever the sign.
     """
 
     kl_k1: float
@@ -35,7 +38,15 @@ class Drift:
     clip_high: float
 
 
-def drift(log_ratio: Float[Tensor, " T"], advantages: Float[Tensor, " T"], *, eps_low: float, eps_high: float) -> Drift:
+def drift(
+    log_ratio: Float[Tensor, " T"],
+    advantages: Float[Tensor, " T"],
+    *,
+    eps_low: float,
+    eps_high: float,
+    loss: Loss = "clipped",
+    tokens: Int[Tensor, " N"] | None = None,
+) -> Drift:
     """Figures of F2 from the update's log ratios log w = logprobs - old_logprobs.
 
     Args:
@@ -43,9 +54,11 @@ def drift(log_ratio: Float[Tensor, " T"], advantages: Float[Tensor, " T"], *, ep
         advantages: [T] their advantages.
         eps_low: cap below of the loss.
         eps_high: cap above of the loss.
+        loss: whose caps are counted; all other figures are of the tokens' ratios.
+        tokens: [N] trained tokens of each sequence, for losses that take a mean over it.
 
     Raises:
-        UsageError: if there are no tokens.
+        UsageError: if there are no tokens, or the loss needs the sequences and has none.
 
     Source: tp_grpo.md 6, F2; k1 and k3 after Schulman 2020, 'Approximating KL divergence'. Differs: none.
 
@@ -58,8 +71,7 @@ def drift(log_ratio: Float[Tensor, " T"], advantages: Float[Tensor, " T"], *, ep
         raise UsageError("drift needs at least one trained token")
     log_w = log_ratio.detach().double()
     sizes = log_w.abs().sort().values
-    low = (advantages < 0) & (log_w < math.log1p(-eps_low))
-    high = (advantages > 0) & (log_w > math.log1p(eps_high))
+    low, high = capped(log_w, advantages, loss=loss, tokens=tokens, eps_low=eps_low, eps_high=eps_high)
     figures = [
         (-log_w).mean(),
         (torch.expm1(log_w) - log_w).mean(),

@@ -187,6 +187,7 @@ def _parts(
         policy,
         LearnerSettings(
             learning_rate=job.arm.learning_rate or part.learning_rate,
+            loss=part.loss,
             eps_low=part.eps_low,
             eps_high=part.eps_high,
             reduction=part.reduction,

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from stepcredit.losses import PRESETS
-from stepcredit.losses.presets import Penalty, Reduction
+from stepcredit.losses.presets import Loss, Penalty, Reduction
 from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.tasks import chain_world, reflection_world
@@ -84,18 +84,32 @@ class RoundsPart(Section):
 class LearnerPart(Section):
     """`[learner]`: the loss and the optimiser of reinforcement learning.
 
+    `loss` says which ratio weighs the advantages (`losses.ratios`); with another than `clipped`, caps and reduction
+    that are not set are those that were published with it (`losses.PRESETS`).
+
     `beta` above 0 holds the policy to its starting checkpoint, frozen as the reference, by the penalty `kl` (k3 if it
     is not set); `kl_weighted` weights that by the ratio to the old policy, without which k1 does nothing.
     """
 
     learning_rate: float = Field(gt=0, default=3e-4)
-    eps_low: float = Field(gt=0, lt=1, default=0.2)
+    loss: Loss = "clipped"
+    eps_low: float = Field(gt=0, le=1, default=0.2)
     eps_high: float = Field(gt=0, default=0.28)
     reduction: Reduction = PRESETS["tp_grpo"].reduction
     beta: float = Field(ge=0, default=0.0)
     kl: Penalty | None = None
     kl_weighted: bool = False
     token_budget: int = Field(ge=1, default=4096)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: Any) -> Any:
+        """Fill in the caps and the reduction of another loss."""
+        preset = PRESETS.get(str(given.get("loss"))) if isinstance(given, dict) else None
+        if preset is None or preset.loss == "clipped":
+            return given
+        own = {"eps_low": preset.eps_low, "eps_high": preset.eps_high, "reduction": preset.reduction}
+        return own | given
 
     @property
     def penalty(self) -> Penalty:
@@ -104,6 +118,8 @@ class LearnerPart(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "LearnerPart":
+        if self.eps_low == 1 and self.loss != "cispo":
+            raise ValueError("eps_low must be less than 1; only loss cispo goes without a cap below")
         idle = self.kl_weighted or self.kl not in (None, "none")
         if not self.beta and idle:
             raise ValueError("kl and kl_weighted do nothing while beta is 0; set beta too")
@@ -188,6 +204,12 @@ class DemoRecipe(Section):
         for place, (length, _) in enumerate(self.pretrain.batches):
             if length > world.longest:
                 raise ValueError(f"pretrain.batches.{place}.0 must be at most {world.longest}, got {length}")
+        paid = [name for name, arm in self.arms.items() if arm.rule != "grpo"]
+        if self.learner.loss == "gspo" and paid:
+            raise ValueError(
+                f"learner.loss gspo pays a whole rollout one advantage, arms.{paid[0]} pays its steps: "
+                "take learner.loss gspo_token"
+            )
         return self
 
 

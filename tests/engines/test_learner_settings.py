@@ -15,8 +15,10 @@ def test_presets_replace_the_loss_only() -> None:
     settings = LearnerSettings(1e-6, token_budget=99).with_preset("grpo")
     assert (settings.reduction, settings.kl, settings.beta, settings.eps_high) == ("grpo", "k3", 0.04, 0.2)
     assert (settings.learning_rate, settings.token_budget) == (1e-6, 99)
-    with pytest.raises(UsageError, match="known: grpo, dr_grpo, dapo, tp_grpo"):
+    with pytest.raises(UsageError, match="known: grpo, dr_grpo, dapo, tp_grpo, gspo, gspo_token, cispo"):
         settings.with_preset("ppo")
+    assert settings.with_preset("cispo").loss == "cispo"
+    assert settings.with_preset("gspo").with_preset("grpo").loss == "clipped"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,9 @@ def test_presets_replace_the_loss_only() -> None:
         ({"learning_rate": -1.0}, "learning_rate must be at least 0, got -1.0"),
         ({"optimiser": "sgd"}, "optimiser must be adamw or muon, got 'sgd'"),
         ({"eps_low": 1.0}, "eps_low must be in"),
+        ({"loss": "gspo-token"}, "loss must be clipped, gspo, gspo_token or cispo, got 'gspo-token'"),
+        ({"loss": "gspo", "eps_low": 1.0}, "eps_low must be in"),
+        ({"loss": "cispo", "dual_clip": 3.0}, "'cispo' has no dual_clip"),
         ({"dual_clip": 0.5}, "dual_clip must be above 1"),
         ({"token_budget": 0}, "token_budget must be at least 1"),
         ({"max_grad_norm": 0.0}, "max_grad_norm must be above 0, or none"),

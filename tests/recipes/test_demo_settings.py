@@ -33,6 +33,12 @@ from stepcredit.recipes.recorded.settings import load_recorded
         ("gate.divisions=50", r"gate\.divisions must be at most world\.length = 6, got 50"),
         ("world.length=7", r"world\.length must be at most 6, got 7"),
         ("measure.levels=[0.5,1.5]", r"measure\.levels\.1: .*less than or equal to 1, got 1\.5"),
+        (
+            'learner.loss="gpso"',
+            r"learner\.loss: input should be 'clipped', 'gspo', 'gspo_token' or 'cispo', got 'gpso'",
+        ),
+        ('learner.loss="gspo"', r"learner\.loss gspo pays a whole rollout one advantage, arms\.\w+ pays its steps"),
+        ("learner.eps_low=1", r"learner: eps_low must be less than 1; only loss cispo goes without a cap below"),
         ('learner.kl="k2"', "learner: kl and kl_weighted do nothing while beta is 0"),
         ('arms.tp_grpo.scale="fixd"', r"arms\.tp_grpo\.scale: input should be 'adaptive' or 'fixed', got 'fixd'"),
     ],
@@ -104,3 +110,12 @@ class TestRecipeNames:
     def test_an_unknown_arm_lists_those_that_there_are(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no arm nope; it has grpo, tp_grpo, tp_grpo_markers, "):
             run_demo(DemoSettings(out=tmp_path / "run", arms=("nope",)))
+
+
+def test_another_loss_brings_its_published_caps_and_keys_that_are_set_win() -> None:
+    plain = load_demo().learner
+    assert (plain.loss, plain.eps_low, plain.eps_high, plain.reduction) == ("clipped", 0.2, 0.28, "token")
+    gspo = load_demo(overrides=('learner.loss="gspo_token"', "learner.eps_high=1e-3")).learner
+    assert (gspo.eps_low, gspo.eps_high, gspo.reduction) == (3e-4, 1e-3, "grpo")
+    cispo = load_demo(overrides=('learner.loss="cispo"',)).learner
+    assert (cispo.eps_low, cispo.reduction) == (1.0, "token")

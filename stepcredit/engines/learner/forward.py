@@ -80,7 +80,7 @@ def trained_logprobs(
     Returns:
         [y] log probabilities in nats, with gradient where enabled, and [y] entropies without.
     """
-    with _autocast(precision, micro.ids.device):
+    with autocast(precision, micro.ids.device):
         states = model.hidden(micro.ids, micro.positions, micro.starts, micro.rows)
         targets = micro.ids[micro.targets]
         if head_rows is None or len(states) <= head_rows:
@@ -119,5 +119,6 @@ def _rescored(model: PackedModel, rows: Tensor, ids: Tensor) -> tuple[Tensor, Te
     return scores
 
 
-def _autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which a forward pass runs at this precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -21,14 +21,15 @@ from stepcredit.engines.learner.forward import (
     without_dropout,
 )
 from stepcredit.engines.learner.optimisers import build_optimisers
-from stepcredit.engines.learner.packing import micro_batches, trained_of_sequence
+from stepcredit.engines.learner.packing import MicroBatch, micro_batches, trained_of_sequence
 from stepcredit.engines.learner.settings import LearnerSettings, rate_factor
 from stepcredit.engines.learner.state import pack_state, unpack_state
 from stepcredit.engines.learner.weights import architecture, weights_fingerprint
 from stepcredit.losses.drift import drift
 from stepcredit.losses.kl import kl_penalty
-from stepcredit.losses.policy import clipped_surrogate, token_weights
+from stepcredit.losses.policy import token_weights
 from stepcredit.losses.presets import Reduction
+from stepcredit.losses.ratios import COSTS, check_constant
 
 _NAN = float("nan")
 
@@ -97,15 +98,18 @@ class TorchLearner:
         )
 
     def update(self, pack: Pack) -> Update:
-        """One optimiser step of the clipped policy loss on the whole pack.
+        """One optimiser step of the policy loss on the whole pack.
 
         If the loss or the gradient is not finite, or no token is trained, weights and optimiser stay as they were and
         `Update.skipped` says why.
 
         Raises:
-            UsageError: if old logprobs are unknown, or the penalty has no reference logprobs.
+            UsageError: if old logprobs are unknown, the penalty has no reference logprobs, or loss `gspo` is given
+                credit that differs inside a sequence.
         """
         self._check_logprobs(pack)
+        if self.settings.loss == "gspo":
+            check_constant(torch.tensor(pack.advantages[pack.trained]), torch.tensor(trained_of_sequence(pack)))
         columns = self._columns(pack, self.settings.reduction)
         return self._step(pack, columns, self._policy_cost, old=columns.old_logprobs)
 
@@ -152,12 +156,14 @@ class TorchLearner:
         if device.type == "cuda" and parts["device_random"] is not None:
             torch.cuda.set_rng_state(parts["device_random"], device)
 
-    def _policy_cost(self, logprobs: Tensor, columns: _Columns, origin: Tensor) -> Tensor:
-        settings, old = self.settings, columns.old_logprobs[origin]
-        cost = clipped_surrogate(
+    def _policy_cost(self, logprobs: Tensor, columns: _Columns, micro: MicroBatch) -> Tensor:
+        settings, origin = self.settings, micro.origin
+        old = columns.old_logprobs[origin]
+        cost = COSTS[settings.loss](
             logprobs,
             old,
             columns.advantages[origin],
+            tokens=micro.tokens,
             eps_low=settings.eps_low,
             eps_high=settings.eps_high,
             dual_clip=settings.dual_clip,
@@ -197,7 +203,7 @@ class TorchLearner:
         self,
         pack: Pack,
         columns: _Columns,
-        cost: Callable[[Tensor, _Columns, Tensor], Tensor],
+        cost: Callable[[Tensor, _Columns, MicroBatch], Tensor],
         *,
         old: Tensor | None,
     ) -> Update:
@@ -215,7 +221,9 @@ class TorchLearner:
         self._module.zero_grad(set_to_none=True)
         return self._record(pack, done, factor, skipped=skipped, old=old)
 
-    def _accumulate(self, pack: Pack, columns: _Columns, cost: Callable[[Tensor, _Columns, Tensor], Tensor]) -> _Pass:
+    def _accumulate(
+        self, pack: Pack, columns: _Columns, cost: Callable[[Tensor, _Columns, MicroBatch], Tensor]
+    ) -> _Pass:
         settings, device = self.settings, device_of(self.model)
         logprobs = torch.full((len(pack.ids),), _NAN, device=device)
         entropies = logprobs.clone()
@@ -225,7 +233,7 @@ class TorchLearner:
             current, entropy = trained_logprobs(
                 self.model, micro, precision=settings.precision, head_rows=settings.head_rows
             )
-            loss = (columns.weights[micro.origin] * cost(current, columns, micro.origin)).sum()
+            loss = (columns.weights[micro.origin] * cost(current, columns, micro)).sum()
             loss.backward()
             total += loss.detach()
             logprobs[micro.origin] = current.detach().float()
@@ -242,7 +250,14 @@ class TorchLearner:
         if done is not None and old is not None:
             log_ratio = (done.logprobs - old)[mask.to(old.device)].cpu()
             advantages = torch.tensor(pack.advantages)[mask]
-            figures = drift(log_ratio, advantages, eps_low=self.settings.eps_low, eps_high=self.settings.eps_high)
+            figures = drift(
+                log_ratio,
+                advantages,
+                eps_low=self.settings.eps_low,
+                eps_high=self.settings.eps_high,
+                loss=self.settings.loss,
+                tokens=torch.tensor(trained_of_sequence(pack)),
+            )
         update = Update(
             index=self._updates,
             loss=_NAN if done is None else done.loss,

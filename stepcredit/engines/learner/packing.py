@@ -26,6 +26,7 @@ class MicroBatch:
         rows: [y] rows that predict a trained token: the token before it.
         targets: [y] the trained tokens, as rows of `ids`.
         origin: [y] the same tokens as indices of the whole pack.
+        tokens: [n] trained tokens of each sequence, in the order of `targets`.
     """
 
     ids: Int[Tensor, " x"]
@@ -34,6 +35,7 @@ class MicroBatch:
     rows: Int[Tensor, " y"]
     targets: Int[Tensor, " y"]
     origin: Int[Tensor, " y"]
+    tokens: Int[Tensor, " n"]
 
 
 def micro_batches(pack: Pack, *, token_budget: int, device: torch.device) -> list[MicroBatch]:
@@ -110,4 +112,5 @@ def _micro_batch(pack: Pack, members: Int64[np.ndarray, " n"], *, device: torch.
         rows=column(targets - 1),
         targets=column(targets),
         origin=column(tokens[targets]),
+        tokens=column(np.array([pack.trained[span].sum() for span in spans], np.int64)),
     )

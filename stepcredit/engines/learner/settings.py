@@ -5,7 +5,7 @@ from typing import Literal, final
 
 from stepcredit.core.errors import UsageError
 from stepcredit.losses import PRESETS
-from stepcredit.losses.presets import Penalty, Reduction
+from stepcredit.losses.presets import Loss, Penalty, Reduction
 
 Optimiser = Literal["adamw", "muon"]
 Schedule = Literal["constant", "linear"]
@@ -30,8 +30,12 @@ class LearnerSettings:
         adam_eps: AdamW's epsilon.
         momentum: Muon's momentum.
         max_grad_norm: the gradient is scaled down to this global norm; `None` for no limit.
-        eps_low: the ratio is capped at 1 - eps_low where the advantage is negative.
-        eps_high: the ratio is capped at 1 + eps_high where the advantage is positive.
+        loss: which ratio weighs the advantages (`losses.ratios`): `clipped` the token's own; `gspo` the sequence's, for
+            credit that is the same on all tokens of a rollout; `gspo_token` the same for per-token credit; `cispo` the
+            token's own as a fixed weight. Their published caps stand in `losses.PRESETS`.
+        eps_low: the ratio is capped at 1 - eps_low where the advantage is negative; `cispo` caps it whatever the sign,
+            and not at all with 1.
+        eps_high: the ratio is capped at 1 + eps_high where the advantage is positive; `cispo` whatever the sign.
         dual_clip: cap of the ratio where the advantage is negative; `None` for none.
         reduction: how tokens are averaged (`losses.policy.token_weights`).
         max_tokens: constant of `dr_grpo`: the sampler's limit.
@@ -60,6 +64,7 @@ class LearnerSettings:
     adam_eps: float = 1e-8
     momentum: float = 0.95
     max_grad_norm: float | None = 1.0
+    loss: Loss = PRESETS["tp_grpo"].loss
     eps_low: float = PRESETS["tp_grpo"].eps_low
     eps_high: float = PRESETS["tp_grpo"].eps_high
     dual_clip: float | None = None
@@ -79,7 +84,7 @@ class LearnerSettings:
         self._check_contradictions()
 
     def with_preset(self, name: str) -> "LearnerSettings":
-        """These settings with a published loss: `grpo`, `dr_grpo`, `dapo` or `tp_grpo` (`losses.PRESETS`).
+        """These settings with a published loss: `grpo`, `dapo`, `gspo_token` ... (all of `losses.PRESETS`).
 
         Raises:
             UsageError: for an unknown name; for `dr_grpo` if `max_tokens` is not set.
@@ -100,7 +105,8 @@ class LearnerSettings:
             ("total_updates", "at least 1", self.total_updates is None or self.total_updates >= 1),
             ("final_fraction", "in [0, 1]", 0 <= self.final_fraction <= 1),
             ("max_grad_norm", "above 0, or none", self.max_grad_norm is None or self.max_grad_norm > 0),
-            ("eps_low", "in [0, 1)", 0 <= self.eps_low < 1),
+            ("loss", "clipped, gspo, gspo_token or cispo", self.loss in ("clipped", "gspo", "gspo_token", "cispo")),
+            ("eps_low", "in [0, 1)", 0 <= self.eps_low < 1 or (self.loss == "cispo" and self.eps_low == 1)),
             ("eps_high", "at least 0", self.eps_high >= 0),
             ("dual_clip", "above 1, or none", self.dual_clip is None or self.dual_clip > 1),
             ("reduction", "token, grpo or dr_grpo", self.reduction in ("token", "grpo", "dr_grpo")),
@@ -117,6 +123,8 @@ class LearnerSettings:
             raise UsageError("schedule 'linear' needs total_updates")
         if self.reduction == "dr_grpo" and self.max_tokens is None:
             raise UsageError("reduction 'dr_grpo' divides by a constant: set max_tokens to the sampler's limit")
+        if self.loss == "cispo" and self.dual_clip is not None:
+            raise UsageError("loss 'cispo' has no dual_clip: eps_high caps its weight on both signs already")
         if self.kl == "k1" and not self.kl_weighted:
             raise UsageError("kl 'k1' as a loss has zero expected gradient: set kl_weighted, or use k2 or k3")
         if (self.kl == "none") != (self.beta == 0):
