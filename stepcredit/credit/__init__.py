@@ -1,22 +1,32 @@
 """Credit: Judgement -> Credit. One rule a file over one algebra; this is the table of rules.
 
 A rule is a plain function `(layout, signals..., *, settings) -> float32[T]`; the table says which signals, in order.
-Other packages add rules through the entry-point group `stepcredit.credit`, each pointing to a `Rule`.
+Other packages add rules through the entry-point group `stepcredit.rules`, each pointing to a `Rule`.
 """
 
 from importlib.metadata import entry_points
 
 from stepcredit.core.errors import UsageError
-from stepcredit.credit import grpo, grpo_ps, tp_grpo
+from stepcredit.credit import dr_grpo, grpo, grpo_ps, prl, rloo, tp_grpo
 from stepcredit.credit.choices import nearest
-from stepcredit.credit.rule import Need, Rule
+from stepcredit.credit.rule import Need, Rule, always, never
+from stepcredit.credit.scored import line_level, math_shepherd, pure, vppo
 
 __all__ = ["ENTRY_POINTS", "RULES", "Need", "Rule", "all_rules", "rule_named"]
 
-ENTRY_POINTS = "stepcredit.credit"
+ENTRY_POINTS = "stepcredit.rules"
 """Entry-point group in which other packages name their rules."""
 
 RULES: dict[str, Rule] = {
+    "dr_grpo": Rule(
+        function=dr_grpo.dr_grpo,
+        needs=(Need.OUTCOME,),
+        settings=dr_grpo.DrGrpoSettings,
+        unit="any",
+        outcome_part=dr_grpo.dr_grpo,
+        source="arXiv:2503.20783",
+        additive=always,
+    ),
     "grpo": Rule(
         function=grpo.grpo,
         needs=(Need.OUTCOME,),
@@ -24,6 +34,7 @@ RULES: dict[str, Rule] = {
         unit="any",
         outcome_part=grpo.grpo,
         source="arXiv:2402.03300",
+        additive=always,
     ),
     "grpo_ps": Rule(
         function=grpo_ps.grpo_ps,
@@ -32,6 +43,55 @@ RULES: dict[str, Rule] = {
         unit="step",
         outcome_part=None,
         source="arXiv:2402.03300, process supervision",
+        additive=never,
+    ),
+    "line_level": Rule(
+        function=line_level.line_level,
+        needs=(Need.OUTCOME, Need.SCORES),
+        settings=line_level.LineLevelSettings,
+        unit="step",
+        outcome_part=line_level.outcome_part,
+        source="arXiv:2410.17621",
+        optional={Need.NEUTRAL: never},
+        additive=lambda settings: settings.process_weight == 0.0,
+    ),
+    "math_shepherd": Rule(
+        function=math_shepherd.math_shepherd,
+        needs=(Need.SCORES,),
+        settings=math_shepherd.MathShepherdSettings,
+        unit="step",
+        outcome_part=None,
+        source="arXiv:2312.08935",
+        optional={Need.VALUES: lambda settings: settings.critic},
+        additive=never,
+    ),
+    "prl": Rule(
+        function=prl.prl,
+        needs=(Need.OUTCOME, Need.LOG_RATIO),
+        settings=prl.PrlSettings,
+        unit="any",
+        outcome_part=prl.outcome_part,
+        source="arXiv:2601.10201",
+        optional={Need.BONUS: lambda settings: settings.bonus_weight != 0.0, Need.TRAINED: never},
+        additive=prl.is_additive,
+    ),
+    "pure": Rule(
+        function=pure.pure,
+        needs=(Need.OUTCOME, Need.SCORES),
+        settings=pure.PureSettings,
+        unit="step",
+        outcome_part=pure.outcome_part,
+        source="arXiv:2504.15275",
+        additive=lambda settings: settings.process_weight == 0.0,
+    ),
+    "rloo": Rule(
+        function=rloo.rloo,
+        needs=(Need.OUTCOME,),
+        settings=rloo.RlooSettings,
+        unit="any",
+        outcome_part=rloo.rloo,
+        source="arXiv:2402.14740",
+        additive=always,
     ),
     "tp_grpo": Rule(
         function=tp_grpo.tp_grpo,
@@ -40,6 +100,16 @@ RULES: dict[str, Rule] = {
         unit="thought",
         outcome_part=tp_grpo.outcome_part,
         source="arXiv:2507.23317",
+        additive=lambda settings: settings.unit == "thought" or settings.process_weight == 0.0,
+    ),
+    "vppo": Rule(
+        function=vppo.vppo,
+        needs=(Need.OUTCOME, Need.SCORES),
+        settings=vppo.VppoSettings,
+        unit="step",
+        outcome_part=vppo.outcome_part,
+        source="arXiv:2601.18984",
+        additive=always,
     ),
 }
 
@@ -51,7 +121,7 @@ def all_rules() -> dict[str, Rule]:
         UsageError: if a package takes a name that is taken, or its entry is not a `Rule`.
 
     >>> sorted(all_rules())[:3]
-    ['grpo', 'grpo_ps', 'tp_grpo']
+    ['dr_grpo', 'grpo', 'grpo_ps']
     """
     joined = dict(RULES)
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.layout import Layout
+from stepcredit.credit.additive import Signal, summable
 
 Std = Literal["population", "sample", "none"]
 """What a centred number is divided by: std over n, std over n - 1, or nothing."""
@@ -180,12 +181,13 @@ def sum_by_step(
 
 
 def to_go(
-    values: Float[np.ndarray, " n"],
+    values: Float[np.ndarray, " n"] | Signal,
     layout: Layout,
     *,
     site: Site = "token",
     decay: float = 1.0,
     mask: Bool[np.ndarray, " n"] | None = None,
+    summed_by: str = "",
 ) -> Float64[np.ndarray, " n"]:
     """What is still to come in the rollout, the own entry included.
 
@@ -200,12 +202,13 @@ def to_go(
         site: what `values` has one entry of: `token` or `step`.
         decay: weight of the next entry, in [0, 1].
         mask: True for entries that count; the others add nothing, whatever they hold. `None` counts all.
+        summed_by: name of the rule that sums a `Signal` which is not additive all the same.
 
     Returns:
         [T] or [S] sums to go.
 
     Raises:
-        CreditError: for a decay outside [0, 1], or a length that does not fit the site.
+        CreditError: for a decay outside [0, 1], a length that does not fit, or a Signal that is not additive.
 
     Source: credit.md, Notation and 3.2. Differs: none.
 
@@ -216,8 +219,9 @@ def to_go(
     if not 0.0 <= decay <= 1.0:
         raise CreditError(f"decay must be in [0, 1], got {decay}")
     left = _left_in_rollout(layout, site)
-    _check_length(values, len(left), f"values a {site}")
-    total = _counted(values, mask)
+    column = summable(values, summed_by=summed_by)
+    _check_length(column, len(left), f"values a {site}")
+    total = _counted(column, mask)
     longest = int(left.max(initial=0))
     shift, weight = 1, decay
     while shift < longest and weight > 0.0:

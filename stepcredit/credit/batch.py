@@ -16,6 +16,7 @@ from stepcredit.credit import rule_named
 from stepcredit.credit.keep import UNKNOWN, Keep, Kept, keep_rollouts
 from stepcredit.credit.rule import Need, Rule
 from stepcredit.credit.shuffled import ShuffledSettings, shuffled
+from stepcredit.credit.signals import Signals, check_signals, checked_columns
 
 EMPTY = "empty completion"
 UNSCORABLE = "unscorable outcome"
@@ -24,6 +25,7 @@ UNJUDGED = "not judged"
 UNKNOWN_VERDICT = "unknown verdict"
 UNLABELLED = "a verdict without a label"
 UNSCORED = "a verdict without a score"
+UNKNOWN_SIGNAL = "an unknown signal"
 
 
 @final
@@ -44,6 +46,8 @@ class CreditSummary:
         kept_tokens: those of the kept ones.
         outcome_size: mean absolute outcome part over kept tokens, NaN if there are none.
         process_size: mean absolute process part over kept tokens, NaN if there are none.
+        flat_groups: groups of at least two scorable rollouts whose rewards do not differ: the outcome says nothing.
+        flat_kept: kept rollouts of such groups; only the process part moves them (PRL, credit.md 1.8).
     """
 
     groups: int
@@ -58,6 +62,8 @@ class CreditSummary:
     kept_tokens: int
     outcome_size: float
     process_size: float
+    flat_groups: int = 0
+    flat_kept: int = 0
 
 
 @final
@@ -87,6 +93,7 @@ def assign(
     settings: object,
     keep: Keep = "nonzero_advantage",
     control: ShuffledSettings | None = None,
+    signals: Signals | None = None,
 ) -> tuple[tuple[Credit, ...], CreditSummary]:
     """Turn judged groups into per-token advantages.
 
@@ -103,13 +110,17 @@ def assign(
         keep: which rollouts to train on. `nonzero_process` means `nonzero_advantage` where no process reward is paid at
             all: an outcome-only rule, or process weight 0.
         control: shuffles the process part of what is kept, for the shuffled-credit control.
+        signals: columns of the signals that no record holds (`Need`), in the order of the groups, their rollouts, steps
+            and tokens, as `Need` says how long; a rollout without tokens has no entry a step or token. What the rule
+            does not read is not looked at.
 
     Returns:
         One credit for each rollout, in the order of the groups and samples, and the summary. Where `kept` is False
         `note` says why, and the advantages of a rollout that could not be credited are NaN.
 
     Raises:
-        UsageError: for an unknown rule or keep rule, or settings of another rule.
+        UsageError: for an unknown rule or keep rule, settings of another rule, or a signal that is missing, that the
+            records hold already or that has not one entry for each place of its site.
         CreditError: if a group or a cut comes twice, a cut belongs to none of the groups or disagrees on the outcome,
             units are mixed, a rollout is a continuation, or the rule needs verdicts and none is given, or none with
             the label or score that it reads.
@@ -119,22 +130,27 @@ def assign(
     chosen = rule_named(rule)
     if isinstance(chosen.settings, type) and not isinstance(settings, chosen.settings):
         raise UsageError(f"rule {rule} takes {chosen.settings.__name__}, got {type(settings).__name__}")
+    extra = signals or {}
+    check_signals(chosen, settings, extra, name=rule)
     batch = _batch_of(groups, cuts)
     if chosen.reads_verdicts(settings) and batch.outcomes and not any(batch.judgements):
         raise CreditError(f"rule {rule} needs judgements, and none of the {len(batch.outcomes)} rollouts has one")
     if chosen.reads_verdicts(settings):
         _check_signal(batch, chosen, name=rule)
-    advantages, outcome = _advantages(batch, chosen, settings)
-    if keep == "nonzero_process" and not chosen.reads_verdicts(settings):
+    columns = checked_columns(chosen, extra, batch.layout, name=rule)
+    advantages, outcome = _advantages(batch, chosen, settings, columns)
+    if keep == "nonzero_process" and not chosen.reads_process(settings):
         keep = "nonzero_advantage"
     kept = keep_rollouts(batch.layout, advantages, outcome, keep=keep)
-    reasons = tuple(_reason(batch, index, reason, rule=chosen) for index, reason in enumerate(kept.reasons))
+    read = chosen.reads_verdicts(settings)
+    reasons = tuple(_reason(batch, index, reason, rule=chosen, read=read) for index, reason in enumerate(kept.reasons))
     summary = _summary(batch, kept, reasons, advantages=advantages, outcome=outcome)
     if control is not None:
         mask = kept.mask[batch.layout.rollout_of_token]
         advantages = shuffled(batch.layout, advantages, outcome, settings=control, mask=mask)
     name = rule if control is None else f"shuffled({rule})"
-    return _credits(batch, chosen, reasons, advantages=advantages, name=name, settings=settings), summary
+    credited = _credits(batch, chosen, reasons, advantages=advantages, name=name, settings=settings, given=extra)
+    return credited, summary
 
 
 def _check_signal(batch: _Batch, rule: Rule, *, name: str) -> None:
@@ -218,7 +234,7 @@ def _layout(steps: Sequence[Steps], group_of_rollout: np.ndarray, unit: str) -> 
 
 
 def _advantages(
-    batch: _Batch, rule: Rule, settings: object
+    batch: _Batch, rule: Rule, settings: object, given: Mapping[Need, Float[np.ndarray, " n"]]
 ) -> tuple[Float32[np.ndarray, " T"], Float32[np.ndarray, " T"]]:
     """[T] the rule's output, and [T] its outcome part."""
     blank = Verdict(reason=UNJUDGED)
@@ -226,12 +242,13 @@ def _advantages(
         judgement or Judgement(steps, (blank,) * len(steps), "")
         for steps, judgement in zip(batch.steps, batch.judgements, strict=True)
     ]
-    columns: dict[Need, Float[np.ndarray, " n"]] = {Need.OUTCOME: batch.rewards}
+    columns: dict[Need, Float[np.ndarray, " n"]] = {**given, Need.OUTCOME: batch.rewards}
     if Need.FLAGS in rule.needs:
         columns[Need.FLAGS] = flags_of(judgements)
     if Need.SCORES in rule.needs:
         columns[Need.SCORES] = scores_of(judgements)
-    advantages = rule.function(batch.layout, *(columns[need] for need in rule.needs), settings=settings)
+    named = {str(need): columns[need] for need in rule.optional if need in columns}
+    advantages = rule.function(batch.layout, *(columns[need] for need in rule.needs), settings=settings, **named)
     if advantages.dtype != np.float32 or advantages.shape != (batch.layout.tokens,):
         got = f"{advantages.dtype}{list(advantages.shape)}"
         raise CreditError(f"a rule returns float32[{batch.layout.tokens}], one advantage a token, got {got}")
@@ -240,7 +257,7 @@ def _advantages(
     return advantages, rule.outcome_part(batch.layout, batch.rewards, settings=settings)
 
 
-def _reason(batch: _Batch, index: int, reason: str, *, rule: Rule) -> str:
+def _reason(batch: _Batch, index: int, reason: str, *, rule: Rule, read: bool) -> str:
     """Why a rollout is left out, traced to its cause; empty for one that is kept."""
     if not len(batch.steps[index]):
         return EMPTY
@@ -250,11 +267,15 @@ def _reason(batch: _Batch, index: int, reason: str, *, rule: Rule) -> str:
         return UNSCORABLE
     if batch.scorable[batch.layout.group_of_rollout[index]] < 2:
         return SHORT_GROUP
+    if not read:
+        return UNKNOWN_SIGNAL
     judgement = batch.judgements[index]
     if judgement is None:
         return UNJUDGED
     if not judgement.known:
         return UNKNOWN_VERDICT
+    if all(_read_by(rule, verdict) for verdict in judgement.verdicts):
+        return UNKNOWN_SIGNAL
     return UNSCORED if Need.SCORES in rule.needs else UNLABELLED
 
 
@@ -272,6 +293,7 @@ def _summary(
     mask = kept.mask & (batch.layout.tokens_of_rollout > 0)
     tokens = mask[batch.layout.rollout_of_token]
     process = (advantages[tokens] - outcome[tokens]).astype(np.float64)
+    flat = (scorable >= 2) & ((right == scorable) | (right == 0))
     return CreditSummary(
         groups=len(batch.given),
         short_groups=int((scorable < 2).sum()) + len(batch.given) - size,
@@ -285,6 +307,8 @@ def _summary(
         kept_tokens=int(tokens.sum()),
         outcome_size=float(np.abs(outcome[tokens], dtype=np.float64).mean()) if tokens.any() else float("nan"),
         process_size=float(np.abs(process).mean()) if tokens.any() else float("nan"),
+        flat_groups=int(flat.sum()),
+        flat_kept=int((mask & flat[owner]).sum()),
     )
 
 
@@ -296,11 +320,14 @@ def _credits(
     advantages: Float32[np.ndarray, " T"],
     name: str,
     settings: object,
+    given: Signals,
 ) -> tuple[Credit, ...]:
     """One record a rollout, in the order of the batch."""
     read = rule.reads_verdicts(settings)
     parts = np.split(advantages, batch.layout.token_starts[1:-1])
-    signals = tuple(str(need) for need in rule.needs if read or need is Need.OUTCOME)
+    process = rule.reads_process(settings)
+    signals = tuple(str(need) for need in rule.needs if process or need is Need.OUTCOME)
+    signals += tuple(str(need) for need in rule.optional if need in given)
     credited: list[Credit] = []
     for index, (steps, judgement) in enumerate(zip(batch.steps, batch.judgements, strict=True)):
         group = batch.groups[int(batch.layout.group_of_rollout[index])]

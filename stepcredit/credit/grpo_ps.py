@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from stepcredit.core.layout import Layout
+from stepcredit.credit.additive import Signal
 from stepcredit.credit.algebra import Std, pooled, spread, to_go
 from stepcredit.credit.choices import check_choice, check_number
 
@@ -69,4 +70,5 @@ def grpo_ps(layout: Layout, scores: Float[np.ndarray, " S"], *, settings: GrpoPs
     else:
         dropped = np.bincount(layout.rollout_of_step, weights=unknown, minlength=layout.rollouts) > 0
         standardised = np.where(dropped[layout.rollout_of_step], np.nan, standardised)
-    return spread(to_go(standardised, layout, site="step").astype(np.float32), layout)
+    signal = Signal(standardised, "standardised scores", additive=False)
+    return spread(to_go(signal, layout, site="step", summed_by="grpo_ps").astype(np.float32), layout)

@@ -14,7 +14,7 @@ def install(folder: Path, line: str, module: str = "") -> None:
     info = folder / "other_rules-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-rules\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[stepcredit.credit]\n{line}\n")
+    (info / "entry_points.txt").write_text(f"[stepcredit.rules]\n{line}\n")
     (folder / "other_rules.py").write_text(module)
 
 

@@ -1,0 +1,64 @@
+"""Signals that no record holds (log-ratios, values, bonuses): are they there, and do they fit the batch."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from stepcredit.core.errors import UsageError
+from stepcredit.core.layout import Layout
+from stepcredit.credit.rule import RECORDED, Need, Rule
+
+Signals = Mapping[Need, Float[np.ndarray, " n"]]
+"""Columns that the caller gives, each as long as `Need.length_in` says."""
+
+
+def check_signals(rule: Rule, settings: object, given: Signals, *, name: str) -> None:
+    """Refuse a batch without a signal that the rule needs, before anything is computed.
+
+    Args:
+        rule: the line of the table.
+        settings: say which signals are read.
+        given: what the caller has.
+        name: of the rule, for the message.
+
+    Raises:
+        UsageError: naming what is missing and its length, or what must not be given because the records hold it.
+    """
+    doubled = [str(need) for need in RECORDED if need in given]
+    if doubled:
+        raise UsageError(f"signals: {', '.join(doubled)} is read from the records; leave it out")
+    missing = [need for need in rule.wanted(settings) if need not in given]
+    if missing:
+        names = ", ".join(f"Need.{need.name} ({_site(need)})" for need in missing)
+        raise UsageError(f"credit rule {name} needs {names}; give it in signals, or take a rule that does without")
+
+
+def checked_columns(rule: Rule, given: Signals, layout: Layout, *, name: str) -> dict[Need, Float[np.ndarray, " n"]]:
+    """Columns that the rule reads of those given, and NaN columns for those that its settings switch off.
+
+    Raises:
+        UsageError: for a column of the wrong length.
+
+    Source: DESIGN.md 3. Differs: none.
+    """
+    wanted = [need for need in (*rule.needs, *rule.optional) if need not in RECORDED]
+    columns = {need: np.asarray(given[need]) for need in wanted if need in given}
+    for need, column in columns.items():
+        want = need.length_in(layout)
+        if column.shape != (want,):
+            got = list(column.shape)
+            raise UsageError(f"credit rule {name}: Need.{need.name} is {_site(need)} = [{want}] here, got {got}")
+    off = [need for need in rule.needs if need not in RECORDED and need not in given]
+    return columns | {need: np.full(need.length_in(layout), np.nan) for need in off}
+
+
+def _site(need: Need) -> str:
+    """What the column has one entry of, in the words of `Need`."""
+    if need in (Need.FLAGS, Need.SCORES, Need.NEUTRAL):
+        return "[S], one entry a step"
+    if need in (Need.LOG_RATIO, Need.TOKEN_SCORES, Need.TRAINED):
+        return "[T], one entry a completion token"
+    if need is Need.VALUES:
+        return "[S + N], one entry a node"
+    return "[sum of G * G], a matrix a group" if need is Need.PREFERENCES else "[N], one entry a rollout"
