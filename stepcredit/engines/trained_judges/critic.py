@@ -1,5 +1,6 @@
 """A critic: a value head on a language model, regressed on outcomes inside the loop."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import final
 
@@ -66,16 +67,23 @@ class Critic:
         return f"critic-head:{self._fitting.fingerprint}"
 
     def values(self, cuts: Sequence[Steps]) -> Float32[np.ndarray, " nodes"]:
-        """[S + N] values in [-1, 1] or near it, for each rollout one before each step, then one for its end.
+        """[S + N] for each rollout a value before each step, in [-1, 1] or near it, then 0 for its end.
+
+        After the end nothing is to come: the outcome is the last step's reward, not a value.
 
         Raises:
             EngineError: if a rollout has no prompt.
         """
-        return read_column(self._fitting, cuts, node_rows, self.model)
+        found = read_column(self._fitting, cuts, node_rows, self.model)
+        found[np.cumsum([len(steps) + 1 for steps in cuts]) - 1] = 0.0
+        return found
 
     async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
-        """[K] the value after each step."""
-        return tuple(Verdict(float(value)) for value in self.values([steps])[1:]) if len(steps) else ()
+        """[K] the value after each step, the last one's at the end of the solution."""
+        if not len(steps):
+            return ()
+        found = await asyncio.to_thread(read_column, self._fitting, [steps], node_rows, self.model)
+        return tuple(Verdict(float(value)) for value in found[1:])
 
     def fit(self, judgements: Sequence[Judgement]) -> float:
         """One pass over the scorable rollouts, whatever their verdicts; returns the mean squared error before.

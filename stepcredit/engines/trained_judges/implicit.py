@@ -1,5 +1,6 @@
 """The implicit process reward model of PRIME: an outcome model whose log-ratio to its reference pays every token."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import final
 
@@ -73,7 +74,7 @@ class ImplicitPrm:
         """[K] sum of q over each step's tokens: log-ratios add up, whatever the cut."""
         if not len(steps):
             return ()
-        sums = np.add.reduceat(self.token_scores([steps]).astype(np.float64), steps.starts)
+        sums = np.add.reduceat((await asyncio.to_thread(self.token_scores, [steps])).astype(np.float64), steps.starts)
         return tuple(Verdict(float(score)) for score in sums)
 
     def fit(self, judgements: Sequence[Judgement]) -> float:

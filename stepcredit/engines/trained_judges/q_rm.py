@@ -1,5 +1,6 @@
 """The token reward model of Q-RM: raw logits of the tokens that were written, taught by pairs of answers."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Literal, final
@@ -89,7 +90,7 @@ class TokenRewardModel:
         """[K] mean logit of each step's tokens."""
         if not len(steps):
             return ()
-        sums = np.add.reduceat(self.token_scores([steps]).astype(np.float64), steps.starts)
+        sums = np.add.reduceat((await asyncio.to_thread(self.token_scores, [steps])).astype(np.float64), steps.starts)
         sizes = np.array([last - first for first, last in steps.spans])
         return tuple(Verdict(float(score)) for score in sums / sizes)
 

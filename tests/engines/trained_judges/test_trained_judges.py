@@ -71,7 +71,7 @@ def test_values_are_those_of_each_rollout_read_alone_at_the_end_of_each_prefix()
     for steps in cuts:
         states = states_alone(made.model.trunk, steps)
         ends = len(steps.rollout.prompt_ids) - 1 + np.array([*steps.starts, len(steps.rollout.completion_ids)])
-        want += made.model.value_head(states[ends]).squeeze(1).tolist()
+        want += [*made.model.value_head(states[ends[:-1]]).squeeze(1).tolist(), 0.0]
     assert len(found) == sum(len(steps) + 1 for steps in cuts)
     np.testing.assert_allclose(found, want, atol=1e-4)
 
@@ -115,7 +115,9 @@ def test_a_model_that_is_its_reference_pays_nothing() -> None:
 def test_verdicts_are_the_columns_of_the_rules_step_by_step() -> None:
     made = critic()
     values = [verdict.score for verdict in asyncio.run(made.judge(CUTS[0]))]
-    np.testing.assert_allclose(values, made.values(CUTS[:1])[1:], atol=1e-6)
+    np.testing.assert_allclose(values[:-1], made.values(CUTS[:1])[1:-1], atol=1e-6)
+    last = made.model.value_head(states_alone(made.model.trunk, CUTS[0])[-1]).item()
+    assert values[-1] == pytest.approx(last, abs=1e-4)
     prm = implicit()
     scores = [verdict.score for verdict in asyncio.run(prm.judge(CUTS[0]))]
     assert len(scores) == len(CUTS[0])
