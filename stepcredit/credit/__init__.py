@@ -7,7 +7,21 @@ Other packages add rules through the entry-point group `stepcredit.rules`, each 
 from importlib.metadata import entry_points
 
 from stepcredit.core.errors import UsageError
-from stepcredit.credit import dr_grpo, grpo, grpo_ps, prl, rloo, rlsp, spct, think_rm, tp_grpo
+from stepcredit.credit import (
+    dr_grpo,
+    gae_critic,
+    grpo,
+    grpo_ps,
+    prime,
+    prl,
+    q_rm,
+    rloo,
+    rlsp,
+    spct,
+    think_rm,
+    tp_grpo,
+    vineppo,
+)
 from stepcredit.credit.choices import nearest
 from stepcredit.credit.rule import Need, Rule, always, never
 from stepcredit.credit.scored import line_level, math_shepherd, pure, vppo
@@ -26,6 +40,16 @@ RULES: dict[str, Rule] = {
         outcome_part=dr_grpo.dr_grpo,
         source="arXiv:2503.20783",
         additive=always,
+    ),
+    "gae_critic": Rule(
+        function=gae_critic.gae_critic,
+        needs=(Need.OUTCOME, Need.VALUES),
+        settings=gae_critic.GaeCriticSettings,
+        unit="any",
+        outcome_part=None,
+        source="arXiv:1506.02438",
+        optional={Need.TRAINED: never},
+        additive=lambda settings: settings.lam == 0.0 and settings.gamma == 1.0 and not settings.whiten,
     ),
     "grpo": Rule(
         function=grpo.grpo,
@@ -65,6 +89,16 @@ RULES: dict[str, Rule] = {
         optional={Need.VALUES: lambda settings: settings.critic},
         additive=never,
     ),
+    "prime": Rule(
+        function=prime.prime,
+        needs=(Need.OUTCOME, Need.TOKEN_SCORES),
+        settings=prime.PrimeSettings,
+        unit="any",
+        outcome_part=prime.outcome_part,
+        source="arXiv:2502.01456",
+        optional={Need.TRAINED: never},
+        additive=always,
+    ),
     "prl": Rule(
         function=prl.prl,
         needs=(Need.OUTCOME, Need.LOG_RATIO),
@@ -83,6 +117,20 @@ RULES: dict[str, Rule] = {
         outcome_part=pure.outcome_part,
         source="arXiv:2504.15275",
         additive=lambda settings: settings.process_weight == 0.0,
+    ),
+    "q_rm": Rule(
+        function=q_rm.q_rm,
+        needs=(Need.TOKEN_SCORES,),
+        settings=q_rm.QRmSettings,
+        unit="any",
+        outcome_part=None,
+        source="arXiv:2505.23363",
+        optional={
+            Need.VALUES: lambda settings: settings.value_weight != 0.0,
+            Need.LOG_RATIO: lambda settings: settings.kl_weight != 0.0,
+            Need.TRAINED: never,
+        },
+        additive=always,
     ),
     "rloo": Rule(
         function=rloo.rloo,
@@ -133,6 +181,16 @@ RULES: dict[str, Rule] = {
         source="arXiv:2507.23317",
         additive=lambda settings: settings.unit == "thought" or settings.process_weight == 0.0,
     ),
+    "vineppo": Rule(
+        function=vineppo.vineppo,
+        needs=(Need.OUTCOME, Need.VALUES),
+        settings=vineppo.VineppoSettings,
+        unit="step",
+        outcome_part=None,
+        source="arXiv:2410.01679",
+        optional={Need.TRAINED: never},
+        additive=lambda settings: not settings.whiten,
+    ),
     "vppo": Rule(
         function=vppo.vppo,
         needs=(Need.OUTCOME, Need.SCORES),
@@ -152,7 +210,7 @@ def all_rules() -> dict[str, Rule]:
         UsageError: if a package takes a name that is taken, or its entry is not a `Rule`.
 
     >>> sorted(all_rules())[:3]
-    ['dr_grpo', 'grpo', 'grpo_ps']
+    ['dr_grpo', 'gae_critic', 'grpo']
     """
     joined = dict(RULES)
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):

@@ -85,7 +85,7 @@ def prime(
         token_scores: [T] q in nats, NaN where unknown; not read with process weight 0.
         settings: the dials.
         trained: [T] 1 for tokens that the policy wrote; the others hold no reward, count in no statistic and get 0.
-            `None` counts all.
+            `None` counts all. Like the token scores not read with process weight 0.
 
     Returns:
         [T] advantages. 0 in groups outside the accuracy bounds, which no whitening saw; NaN for rollouts with an
@@ -105,7 +105,7 @@ def prime(
     for name, column, want in (("token_scores", token_scores, layout.tokens), ("rewards", rewards, layout.rollouts)):
         if len(column) != want:
             raise CreditError(f"{name}: got {len(column)} entries, the layout has {want}")
-    counted = written(trained, layout.tokens)
+    counted = written(trained if settings.process_weight else None, layout.tokens)
     q = np.where(counted, token_scores, 0.0).astype(np.float64) if settings.process_weight else np.zeros(layout.tokens)
     lost = np.bincount(layout.rollout_of_token, weights=np.isnan(q), minlength=layout.rollouts) > 0
     known = np.where(lost, np.nan, rewards)
@@ -124,7 +124,6 @@ def outcome_part(
     rewards: Float[np.ndarray, " N"],
     *,
     settings: PrimeSettings,
-    trained: Float[np.ndarray, " T"] | None = None,
 ) -> Float32[np.ndarray, " T"]:
     """What `prime` gives without process rewards: whitened leave-one-out advantages.
 
@@ -132,7 +131,6 @@ def outcome_part(
         layout: the batch.
         rewards: [N] outcome rewards, NaN where unscorable.
         settings: the dials of `prime`.
-        trained: as in `prime`.
 
     Returns:
         [T] outcome advantages.
@@ -144,7 +142,7 @@ def outcome_part(
     array([ 2., -2.], dtype=float32)
     """
     alone = replace(settings, process_weight=0.0)
-    return prime(layout, rewards, np.zeros(layout.tokens), settings=alone, trained=trained)
+    return prime(layout, rewards, np.zeros(layout.tokens), settings=alone)
 
 
 def accuracy_within(

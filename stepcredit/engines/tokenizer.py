@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, Self, cast, final
 
 import numpy as np
 from jaxtyping import Int32
@@ -214,12 +214,12 @@ class FileTokenizer:
             raise EngineError(f"token id {bad} is outside the tokenizer's 0..{self.size - 1}; is it another model's?")
         table = self._table
         found = [table[number] for number in numbers.tolist()]
-        missing = next((i for i, piece in enumerate(found) if piece is None), None)
-        if missing is not None:
-            raise EngineError(f"token id {int(numbers[missing])} has no token in the tokenizer's vocabulary")
-        pieces = [piece for piece in found if piece is not None]
+        if None in found:
+            missing = int(numbers[found.index(None)])
+            raise EngineError(f"token id {missing} has no token in the tokenizer's vocabulary")
+        pieces = cast("list[bytes]", found)
         if self._rules.spaced:
-            return [piece if index == 0 else b" " + piece for index, piece in enumerate(pieces)]
+            return [*pieces[:1], *[b" " + piece for piece in pieces[1:]]]
         return _strip(pieces, self._rules.strip)
 
     def decode(self, ids: Sequence[int] | Int32[np.ndarray, " T"]) -> str:

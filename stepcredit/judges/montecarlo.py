@@ -1,7 +1,7 @@
 """Monte-Carlo values: the policy continues the prefixes of a solution, and the mean reward of the ends is the value."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 from weakref import WeakValueDictionary
@@ -155,21 +155,25 @@ class MonteCarloValues:
         rest = replace(settings.sampling, max_tokens=settings.sampling.max_tokens - length)
         policy = self._sampler.fingerprint
 
-        async def one(index: int) -> float | None:
-            seed = derive(settings.seed, "continuation", key, index)
-            completion = await self._sampler.sample(prompt, rest, seed=seed)
-            self.spending.continuations += 1
-            self.spending.tokens += len(completion.ids)
-            if completion.policy != policy:
-                raise JudgeError("the sampler changed its weights while values were taken", item=rollout.id)
-            outcome = await self._checker.check(self._solution(rollout, length, index, completion))
-            return outcome.reward
+        async def one(index: int) -> Completion:
+            return await self._sampler.sample(prompt, rest, seed=derive(settings.seed, "continuation", key, index))
 
-        found = await together(one(index) for index in range(settings.completions))
-        known = [reward for reward in found if reward is not None]
+        written = await together(one(index) for index in range(settings.completions))
         self.spending.prefixes += 1
+        self.spending.continuations += len(written)
+        self.spending.tokens += sum(len(completion.ids) for completion in written)
+        if any(completion.policy != policy for completion in written):
+            raise JudgeError("the sampler changed its weights while values were taken", item=rollout.id)
+        found = await self._rewards(rollout, length, written)
+        known = [reward for reward in found if reward is not None]
         self.spending.unscorable += len(found) - len(known)
         return sum(known) / len(known) if len(known) >= settings.min_scorable else float("nan")
+
+    async def _rewards(self, rollout: Rollout, length: int, written: Sequence[Completion]) -> list[float | None]:
+        """Reward of each continuation, `None` for one that cannot be scored; a checker that waits has all at once."""
+        solutions = [self._solution(rollout, length, index, completion) for index, completion in enumerate(written)]
+        outcomes = await together(self._checker.check(solution) for solution in solutions)
+        return [outcome.reward for outcome in outcomes]
 
     def _solution(self, rollout: Rollout, length: int, index: int, completion: Completion) -> Rollout:
         """Prefix and continuation as one solution, for the checker; `prefix` says that it is a continuation."""

@@ -43,6 +43,9 @@ def characters(pieces: list[bytes]) -> tuple[str, Int32[np.ndarray, " T"]]:
     ('aéb�', array([0, 1, 1, 3], dtype=int32))
     """
     joined = b"".join(pieces)
+    if joined.isascii():  # a byte a character, three times as fast
+        sizes = np.fromiter(map(len, pieces), np.int32, len(pieces))
+        return joined.decode("ascii"), frozen(np.cumsum(sizes, dtype=np.int32) - sizes, np.int32)
     data = np.frombuffer(joined, np.uint8)
     try:
         text, starts = joined.decode("utf-8"), (data & 0xC0) != 0x80

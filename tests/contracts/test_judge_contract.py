@@ -19,7 +19,9 @@ from thinkprm_parts import small_template, small_tokenizer
 from stepcredit.core.protocols import Judge, Message, Scale
 from stepcredit.core.records import Label, Outcome, Problem, Rollout, Steps, Verdict
 from stepcredit.engines.chat_template import ChatTemplate
+from stepcredit.engines.embedded.model import CausalLM, ModelConfig
 from stepcredit.engines.tokenizer import FileTokenizer
+from stepcredit.engines.trained_judges import Critic, FittingSettings, ImplicitPrm, TokenRewardModel, ValueModel
 from stepcredit.evaluation.reference_judges import REFERENCE_KINDS, ReferenceJudge
 from stepcredit.judges import (
     BudgetedJudge,
@@ -107,6 +109,10 @@ def _budgeted(max_tokens: int) -> Judge:
     )
 
 
+def _little(seed):
+    return CausalLM(ModelConfig(8, dim=8, layers=1, heads=2, hidden=8, max_positions=16), seed=seed)
+
+
 def _reference(kind):
     return lambda: ReferenceJudge(kind, lambda steps: [(True, False, None)[k % 3] for k in range(len(steps))])
 
@@ -136,6 +142,9 @@ JUDGES_UNDER_TEST = {
     "discriminative": lambda: _discriminative(signed=False),
     "discriminative, signed": lambda: _discriminative(signed=True),
     "step-critic": lambda: judge_entry("step-critic").make(ScriptedChat(lambda _: "<verdicts>0: yes</verdicts>")),
+    "critic head": lambda: Critic(ValueModel(_little(0), dim=8), FittingSettings(1e-3)),
+    "implicit": lambda: ImplicitPrm(_little(0), _little(1), FittingSettings(1e-3)),
+    "token rewards": lambda: TokenRewardModel(_little(0), FittingSettings(1e-3)),
     **{kind: _reference(kind) for kind in REFERENCE_KINDS},
 }
 

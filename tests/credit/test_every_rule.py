@@ -19,8 +19,10 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
 def settings_of(name: str, **changes: Any) -> Any:
-    """Settings of a rule; whitening, which mixes groups, is off."""
+    """Settings of a rule; whitening and PRIME's scale, which mix groups, are off."""
     made = RULES[name].settings()
+    if hasattr(made, "process_scale"):
+        changes["process_scale"] = "none"
     if hasattr(made, "whiten"):
         changes["whiten"] = False
     return replace(made, **changes)

@@ -1,0 +1,187 @@
+"""VinePPO's continuations beside the sampler alone: tokens a second of the same requests through the same engine.
+
+    OMP_NUM_THREADS=1 python benchmarks/vine_speed.py [--problems 2] [--completions 9] [--repeats 7]
+
+A small policy of world E is fine-tuned for a moment, so that lengths are those of the task, and writes groups of
+rollouts. Then two ways to write the very same continuations take turns in the same engine: `values` asks
+`MonteCarloValues` for every node of every rollout, checker and text included; `sampler` only sends the requests that
+`values` sent, in their order, and drops the answers. Each ratio is of neighbours in time. Writes
+results/vine_speed.json and vine_speed.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stepcredit.core.protocols import Completion, Sampling
+from stepcredit.core.records import Rollout, Steps
+from stepcredit.core.seeds import derive
+from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.embedded.model import CausalLM, ModelConfig
+from stepcredit.engines.learner import LearnerSettings, TorchLearner
+from stepcredit.judges.montecarlo import MonteCarloSettings, MonteCarloValues
+from stepcredit.recipes.demo_settings import WorldPart
+from stepcredit.recipes.pretraining import demonstrations_pack
+from stepcredit.recipes.world import WorldTask
+from stepcredit.steps import align
+
+RESULTS = Path(__file__).parent / "results"
+SEED = 0
+
+Request = tuple[np.ndarray, Sampling, int]
+
+
+class Recorded:
+    """The engine, and every request that passed through."""
+
+    def __init__(self, engine: EmbeddedSampler) -> None:
+        self.engine = engine
+        self.asked: list[Request] = []
+
+    @property
+    def fingerprint(self) -> str:
+        """The engine's."""
+        return self.engine.fingerprint
+
+    async def sample(self, prompt_ids: np.ndarray, sampling: Sampling, *, seed: int) -> Completion:
+        """The engine's answer."""
+        self.asked.append((prompt_ids, sampling, seed))
+        return await self.engine.sample(prompt_ids, sampling, seed=seed)
+
+
+def policy_of(task: WorldTask, updates: int) -> CausalLM:
+    """A policy after a little supervised fine-tuning on solutions of full length."""
+    model = CausalLM(ModelConfig(vocab_size=len(task.world.words)), seed=SEED)
+    settings = LearnerSettings(3e-3, optimiser="muon", matrix_learning_rate=0.03)
+    learner = TorchLearner(model, settings)
+    for index in range(updates):
+        learner.imitate(demonstrations_pack(task, 32, length=task.part.length, seed=derive(SEED, "batch", index)))
+    return model
+
+
+async def rollouts_of(task: WorldTask, sampler: EmbeddedSampler, problems: int, group_size: int) -> list[Steps]:
+    """Groups of cut rollouts."""
+
+    async def one(place: int, sample: int) -> Steps:
+        problem = asked[place]
+        prompt = task.tokenizer.encode(problem.text)
+        done = await sampler.sample(prompt, task.sampling(), seed=derive(SEED, "rollout", place, sample))
+        text, starts = align(done.ids, task.tokenizer)
+        name = f"g{place}-s{sample}"
+        rollout = Rollout(
+            name, problem, f"g{place}", sample, text, prompt, done.ids, starts, done.logprobs, done.finish
+        )
+        return task.splitter.split(task.checker.outcome(rollout))
+
+    asked = task.problems(problems, seed=SEED)
+    return list(await asyncio.gather(*(one(p, s) for p in range(problems) for s in range(group_size))))
+
+
+async def by_values(task: WorldTask, sampler: Any, cuts: Sequence[Steps], completions: int) -> tuple[float, int]:
+    """Seconds and tokens of all nodes of all rollouts."""
+    settings = MonteCarloSettings(task.sampling(), completions=completions, seed=SEED)
+    values = MonteCarloValues(sampler, task.tokenizer, task.checker, settings, align=align)
+    start = time.perf_counter()
+    await asyncio.gather(*(values.values(steps) for steps in cuts))
+    return time.perf_counter() - start, values.spending.tokens
+
+
+async def by_sampler(sampler: EmbeddedSampler, asked: Sequence[Request]) -> tuple[float, int]:
+    """Seconds and tokens of the same requests, sent at once."""
+    start = time.perf_counter()
+    done = await asyncio.gather(*(sampler.sample(prompt, sampling, seed=seed) for prompt, sampling, seed in asked))
+    return time.perf_counter() - start, sum(len(completion.ids) for completion in done)
+
+
+async def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """The report."""
+    task = WorldTask(WorldPart())
+    model = policy_of(task, options.updates)
+    pairs: list[tuple[float, float]] = []
+    async with EmbeddedSampler(model, slots=options.slots, capacity=task.capacity) as sampler:
+        cuts = await rollouts_of(task, sampler, options.problems, options.group_size)
+        recorded = Recorded(sampler)
+        _, tokens = await by_values(task, recorded, cuts, options.completions)
+        await by_sampler(sampler, recorded.asked)
+        started = time.perf_counter()
+        for turn in range(options.repeats):
+            if turn >= 3 and time.perf_counter() - started > options.seconds:
+                break
+            if turn % 2:
+                alone, count = await by_sampler(sampler, recorded.asked)
+                valued, _ = await by_values(task, sampler, cuts, options.completions)
+            else:
+                valued, _ = await by_values(task, sampler, cuts, options.completions)
+                alone, count = await by_sampler(sampler, recorded.asked)
+            if count != tokens:
+                raise SystemExit(f"the sampler wrote {count} tokens, the values {tokens}: not the same requests")
+            pairs.append((tokens / valued, tokens / alone))
+    shares = [one / other for one, other in pairs]
+    return {
+        "facts": {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "slots": options.slots,
+            "repeats": len(pairs),
+        },
+        "rollouts": len(cuts),
+        "steps": sum(len(steps) for steps in cuts),
+        "prefixes": len(recorded.asked) // options.completions,
+        "continuations": len(recorded.asked),
+        "tokens": tokens,
+        "values": figures([one for one, _ in pairs]),
+        "sampler": figures([other for _, other in pairs]),
+        "share": figures(shares),
+    }
+
+
+def figures(found: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": float(np.median(found)), "low": min(found), "high": max(found)}
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The table."""
+    lines = ["# Continuations for values beside the sampler alone\n"]
+    lines.append(", ".join(f"{name} {value}" for name, value in report["facts"].items()) + "\n")
+    counts = ("rollouts", "steps", "prefixes", "continuations", "tokens")
+    lines.append(", ".join(f"{report[name]:,} {name}" for name in counts) + "\n")
+    lines += ["| | median | range |", "| --- | --- | --- |"]
+    for name, told in (("values", "values, tokens/s"), ("sampler", "sampler alone, tokens/s")):
+        one = report[name]
+        lines.append(f"| {told} | {one['median']:,.0f} | {one['low']:,.0f} to {one['high']:,.0f} |")
+    one = report["share"]
+    lines.append(f"| values / sampler, turn by turn | {one['median']:.3f} | {one['low']:.3f} to {one['high']:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, store and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=2)
+    parser.add_argument("--group-size", type=int, default=8)
+    parser.add_argument("--completions", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--updates", type=int, default=120, help="supervised updates of the policy")
+    parser.add_argument("--seconds", type=float, default=70.0, help="no new turn after so long, but three in any case")
+    parser.add_argument("--slots", type=int, default=256)
+    report = asyncio.run(measured(parser.parse_args()))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "vine_speed.json").write_text(json.dumps(report, indent=1) + "\n")
+    (RESULTS / "vine_speed.md").write_text(markdown(report))
+    print(markdown(report))
+
+
+if __name__ == "__main__":
+    main()
