@@ -74,7 +74,8 @@ class TaughtJudge:
     A step or check is wrong if the model says so, a check also if its verdict does not follow from its own product
     (that needs no truth). A right solution's steps are `correct` or `incorrect`; in a wrong solution wrong steps are
     `matched` (blamed) and right ones `mismatched` (freed); the answer block is `correct` or `matched`, as for the
-    intrinsic judge. Scores are 1 for right steps and 0 for wrong ones, in all solutions. Units without arithmetic go with the step before them.
+    intrinsic judge. Scores are 1 for right steps and 0 for wrong ones, in all solutions. Units without arithmetic go
+    with the step before them.
 
     Args:
         sampler: the judge model.

@@ -10,6 +10,7 @@ from stepcredit.core.errors import CreditError
 from stepcredit.core.pack import pack_of_rollouts
 from stepcredit.core.protocols import Learner
 from stepcredit.core.records import Group, Steps
+from stepcredit.credit.rlsp import rlsp_bonus
 from stepcredit.credit.rule import Need
 from stepcredit.judges.montecarlo import MonteCarloValues
 from stepcredit.judges.together import together
@@ -92,6 +93,27 @@ class ContinuedValues:
     async def of(self, cut: Sequence[Steps]) -> list[Float[np.ndarray, " n"]]:
         """[K + 1] of each rollout, in [-1, 1]."""
         return list(await together(self._values.values(steps) for steps in cut))
+
+
+@final
+class Exploration:
+    """Bonus for reasoning at length, one number a rollout; none for a missing answer, and a penalty beside.
+
+    Args:
+        scale: length of the reasoning at which the bonus is -1, in tokens of four characters.
+
+    Source: Ye et al. 2025, arXiv:2502.06773 (RLSP); credit.md 2.6. Differs: for any rule that takes a bonus.
+    """
+
+    need = Need.BONUS
+    tokens = 0
+
+    def __init__(self, *, scale: float) -> None:
+        self._scale = scale
+
+    async def of(self, cut: Sequence[Steps]) -> list[Float[np.ndarray, " n"]]:
+        """[1] of each rollout."""
+        return np.split(rlsp_bonus(cut, scale=self._scale), len(cut)) if cut else []
 
 
 async def signals_of(sources: Sequence[SignalSource], cut: Sequence[Steps]) -> RoundSignals:

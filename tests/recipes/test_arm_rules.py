@@ -36,7 +36,8 @@ PRL = {"title": "PRL", "rule": "prl"}
         ({"settings": {"etaa": 3.0}}, "no setting etaa.*eta"),
         ({"settings": {"eta": 0.0}}, "eta must be above 0"),
         ({"settings": {"process_weight": 0.5}}, "no setting process_weight"),
-        ({"settings": {"bonus_weight": 0.1}}, "needs bonus, which no source gives here"),
+        ({"rule": "think_rm"}, "needs preferences, which no source gives here"),
+        ({"exploration_scale": 10.0}, "exploration_scale under rule prl, which does not read what they are of"),
         ({"judge": "markers"}, "reads no verdicts: leave the judge out"),
         ({"rule": "pure"}, "reads verdicts: name a judge"),
         ({"rule": "rloo", "process_weight": "anneal"}, "no process weight to schedule"),
@@ -45,7 +46,7 @@ PRL = {"title": "PRL", "rule": "prl"}
         ({"splitter": "fixed", "split": {"sise": 3}}, "no setting 'sise'"),
         ({"alpha": 2.0, "std": "sample"}, "alpha, std under rule prl, which has its own under settings"),
         ({"flip": 0.1}, "flip under judge none"),
-        ({"continuations": 3}, "continuations under rule prl, which reads no values"),
+        ({"continuations": 3}, "continuations under rule prl, which does not read what they are of"),
         ({"split": {"size": 3}}, "split under splitter world"),
         (
             {"rule": "grpo", "settings": {"std": "sample"}},
@@ -157,6 +158,9 @@ def varied(found: dict[str, np.ndarray]) -> bool:
     ("rule", "judge", "settings"),
     [
         ("rloo", "none", {}),
+        ("rlsp", "none", {}),
+        ("prl", "none", {"bonus_weight": 0.1}),
+        ("vineppo", "none", {"root": "leave_one_out"}),
         ("dr_grpo", "none", {}),
         ("grpo_ps", "oracle", {}),
         ("math_shepherd", "oracle", {}),

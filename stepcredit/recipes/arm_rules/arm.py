@@ -49,6 +49,9 @@ _OF_VERDICTS = (
 _OF_TP_GRPO = ("alpha", "scale", "sides", "incorrect_relief", "std", "unit", "on_unknown")
 """Keys of an arm that are settings of `tp_grpo`, one of them of `grpo` too."""
 
+_OF_SIGNALS = {Need.VALUES: "continuations", Need.BONUS: "exploration_scale"}
+"""Keys of an arm that say how a signal is computed."""
+
 OWN_KEYS = ("grpo", "tp_grpo")
 """Rules whose settings are keys of the arm."""
 
@@ -58,8 +61,9 @@ class ArmPart(Section):
 
     `rule` is a name of the table of rules, `settings` its settings (`grpo` and `tp_grpo` have keys here instead), and
     `splitter` with `split` what it is paid in: the own steps of the world, or any splitter. `continuations` are those
-    of each prefix, for a rule of Monte-Carlo values. `flip` turns that share of known verdicts over; `shuffled` gives
-    the process credit to random steps: controls. A key that does nothing beside the others is an error.
+    of each prefix, for a rule of values; `exploration_scale` is that of the bonus, for a rule that takes one. `flip`
+    turns that share of known verdicts over; `shuffled` gives the process credit to random steps: controls. A key that
+    does nothing beside the others is an error.
     """
 
     title: str
@@ -69,6 +73,7 @@ class ArmPart(Section):
     splitter: str = "world"
     split: Mapping[str, Setting] = {}
     continuations: int = Field(ge=1, default=9)
+    exploration_scale: float = Field(gt=0, default=1000.0)
     alpha: float = Field(ge=0, default=1.0)
     scale: Literal["adaptive", "fixed"] = "adaptive"
     sides: Literal["both", "correct", "incorrect"] = "both"
@@ -107,7 +112,7 @@ class ArmPart(Section):
         idle = {f"splitter {self.splitter}": [] if self.splitter != "world" else sorted(given & {"split"})}
         if self.rule in OWN_KEYS:
             idle[f"rule {self.rule}, whose settings are keys of the arm"] = sorted(
-                given & {"settings", "continuations"}
+                given & {"settings", *_OF_SIGNALS.values()}
             )
         if self.rule == "grpo":
             return idle | {"rule grpo, which reads no verdicts": [name for name in _OF_VERDICTS if name in given]}
@@ -133,9 +138,9 @@ class ArmPart(Section):
         return {
             f"rule {self.rule}, which has its own under settings": [name for name in _OF_TP_GRPO if name in given],
             "judge none": sorted(given & {"flip"}) if self.judge == "none" else [],
-            f"rule {self.rule}, which reads no values": []
-            if Need.VALUES in wanted
-            else sorted(given & {"continuations"}),
+            f"rule {self.rule}, which does not read what they are of": [
+                name for need, name in _OF_SIGNALS.items() if name in given and need not in wanted
+            ],
         }
 
     def weights(self) -> ProcessWeight:

@@ -15,6 +15,7 @@ Setting = bool | int | float | str
 SOURCES: Mapping[Need, str] = {
     Need.LOG_RATIO: "a forward pass of the starting checkpoint",
     Need.VALUES: "continuations by the policy",
+    Need.BONUS: "the length of the reasoning",
 }
 """Signals that training on the embedded worlds can compute, and from what."""
 

@@ -15,7 +15,7 @@ from stepcredit.recipes.arm_rules.credit import settings_of
 from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import align
 from stepcredit.training.parts import Reference, RoundSignals
-from stepcredit.training.signals import ContinuedValues, LogRatio, SignalSource, signals_of
+from stepcredit.training.signals import ContinuedValues, Exploration, LogRatio, SignalSource, signals_of
 
 
 @final
@@ -63,4 +63,6 @@ def arm_signals(
         sampling = task.sampling()
         settings = MonteCarloSettings(sampling, completions=arm.continuations, seed=derive(seed, "values"))
         sources.append(ContinuedValues(MonteCarloValues(sampler, task.tokenizer, task.checker, settings, align=align)))
+    if Need.BONUS in wanted:
+        sources.append(Exploration(scale=arm.exploration_scale))
     return ArmSignals(arm, tuple(sources))
