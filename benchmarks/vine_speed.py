@@ -16,6 +16,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,25 @@ RESULTS = Path(__file__).parent / "results"
 SEED = 0
 
 Request = tuple[np.ndarray, Sampling, int]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one way took: tokens, and seconds of the clock and of this process's CPU."""
+
+    tokens: int
+    wall_s: float
+    cpu_s: float
+
+    @property
+    def wall(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.wall_s
+
+    @property
+    def cpu(self) -> float:
+        """Tokens a CPU second, engine and event loop together."""
+        return self.tokens / self.cpu_s
 
 
 class Recorded:
@@ -86,46 +106,46 @@ async def rollouts_of(task: WorldTask, sampler: EmbeddedSampler, problems: int, 
     return list(await asyncio.gather(*(one(p, s) for p in range(problems) for s in range(group_size))))
 
 
-async def by_values(task: WorldTask, sampler: Any, cuts: Sequence[Steps], completions: int) -> tuple[float, int]:
-    """Seconds and tokens of all nodes of all rollouts."""
+async def by_values(task: WorldTask, sampler: Any, cuts: Sequence[Steps], completions: int) -> Rates:
+    """All nodes of all rollouts."""
     settings = MonteCarloSettings(task.sampling(), completions=completions, seed=SEED)
     values = MonteCarloValues(sampler, task.tokenizer, task.checker, settings, align=align)
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), time.process_time()
     await asyncio.gather(*(values.values(steps) for steps in cuts))
-    return time.perf_counter() - start, values.spending.tokens
+    return Rates(values.spending.tokens, time.perf_counter() - start, time.process_time() - spent)
 
 
-async def by_sampler(sampler: EmbeddedSampler, asked: Sequence[Request]) -> tuple[float, int]:
-    """Seconds and tokens of the same requests, sent at once."""
-    start = time.perf_counter()
+async def by_sampler(sampler: EmbeddedSampler, asked: Sequence[Request]) -> Rates:
+    """The same requests, sent at once."""
+    start, spent = time.perf_counter(), time.process_time()
     done = await asyncio.gather(*(sampler.sample(prompt, sampling, seed=seed) for prompt, sampling, seed in asked))
-    return time.perf_counter() - start, sum(len(completion.ids) for completion in done)
+    tokens = sum(len(completion.ids) for completion in done)
+    return Rates(tokens, time.perf_counter() - start, time.process_time() - spent)
 
 
 async def measured(options: argparse.Namespace) -> dict[str, Any]:
     """The report."""
     task = WorldTask(WorldPart())
     model = policy_of(task, options.updates)
-    pairs: list[tuple[float, float]] = []
+    pairs: list[tuple[Rates, Rates]] = []
     async with EmbeddedSampler(model, slots=options.slots, capacity=task.capacity) as sampler:
         cuts = await rollouts_of(task, sampler, options.problems, options.group_size)
         recorded = Recorded(sampler)
-        _, tokens = await by_values(task, recorded, cuts, options.completions)
+        first = await by_values(task, recorded, cuts, options.completions)
         await by_sampler(sampler, recorded.asked)
         started = time.perf_counter()
         for turn in range(options.repeats):
             if turn >= 3 and time.perf_counter() - started > options.seconds:
                 break
             if turn % 2:
-                alone, count = await by_sampler(sampler, recorded.asked)
-                valued, _ = await by_values(task, sampler, cuts, options.completions)
+                alone = await by_sampler(sampler, recorded.asked)
+                valued = await by_values(task, sampler, cuts, options.completions)
             else:
-                valued, _ = await by_values(task, sampler, cuts, options.completions)
-                alone, count = await by_sampler(sampler, recorded.asked)
-            if count != tokens:
-                raise SystemExit(f"the sampler wrote {count} tokens, the values {tokens}: not the same requests")
-            pairs.append((tokens / valued, tokens / alone))
-    shares = [one / other for one, other in pairs]
+                valued = await by_values(task, sampler, cuts, options.completions)
+                alone = await by_sampler(sampler, recorded.asked)
+            if {alone.tokens, valued.tokens} != {first.tokens}:
+                raise SystemExit(f"{alone.tokens} tokens, {valued.tokens} and {first.tokens}: not the same requests")
+            pairs.append((valued, alone))
     return {
         "facts": {
             "machine": platform.machine(),
@@ -139,10 +159,18 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
         "steps": sum(len(steps) for steps in cuts),
         "prefixes": len(recorded.asked) // options.completions,
         "continuations": len(recorded.asked),
-        "tokens": tokens,
+        "tokens": first.tokens,
+        "wall": compared([(one.wall, other.wall) for one, other in pairs]),
+        "cpu": compared([(one.cpu, other.cpu) for one, other in pairs]),
+    }
+
+
+def compared(pairs: Sequence[tuple[float, float]]) -> dict[str, dict[str, float]]:
+    """Figures of both ways, and of their ratio turn by turn."""
+    return {
         "values": figures([one for one, _ in pairs]),
         "sampler": figures([other for _, other in pairs]),
-        "share": figures(shares),
+        "share": figures([one / other for one, other in pairs]),
     }
 
 
@@ -157,12 +185,15 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines.append(", ".join(f"{name} {value}" for name, value in report["facts"].items()) + "\n")
     counts = ("rollouts", "steps", "prefixes", "continuations", "tokens")
     lines.append(", ".join(f"{report[name]:,} {name}" for name in counts) + "\n")
-    lines += ["| | median | range |", "| --- | --- | --- |"]
-    for name, told in (("values", "values, tokens/s"), ("sampler", "sampler alone, tokens/s")):
-        one = report[name]
-        lines.append(f"| {told} | {one['median']:,.0f} | {one['low']:,.0f} to {one['high']:,.0f} |")
-    one = report["share"]
-    lines.append(f"| values / sampler, turn by turn | {one['median']:.3f} | {one['low']:.3f} to {one['high']:.3f} |")
+    lines += ["| | values | sampler alone | values / sampler, turn by turn |", "| --- | --- | --- | --- |"]
+    for name, told in (("wall", "tokens a second"), ("cpu", "tokens a CPU second")):
+        cells = [
+            f"{one['median']:,.0f} [{one['low']:,.0f}, {one['high']:,.0f}]" for one in list(report[name].values())[:2]
+        ]
+        share = report[name]["share"]
+        lines.append(
+            f"| {told} | {' | '.join(cells)} | {share['median']:.3f} [{share['low']:.3f}, {share['high']:.3f}] |"
+        )
     return "\n".join(lines) + "\n"
 
 

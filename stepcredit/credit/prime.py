@@ -187,7 +187,7 @@ def over_baseline(
         token_scores: [T] rewards; entries that do not count are not read.
         counted: [T] True for tokens that count in their rollout's mean.
         baseline: see `prime`.
-        known: [N] True for rollouts that take part; `None` for all. A rollout of which no token counts never does.
+        known: [N] True for rollouts that take part; `None` for all. One of which no token counts has the mean 0.
 
     Returns:
         [T] rewards less baseline: 0 where a token does not count, NaN outside `known` and where fewer than two rollouts
@@ -202,7 +202,7 @@ def over_baseline(
     owner, group = layout.rollout_of_token, layout.group_of_rollout
     q = np.where(counted, token_scores, 0.0).astype(np.float64)
     sizes = np.bincount(owner, weights=counted, minlength=layout.rollouts)
-    part = (sizes > 0) if known is None else known & (sizes > 0)
+    part = np.ones(layout.rollouts, np.bool_) if known is None else known
     means = np.bincount(owner, weights=q, minlength=layout.rollouts) / np.maximum(sizes, 1)
     count = np.bincount(group, weights=part, minlength=layout.groups)
     total = np.bincount(group, weights=np.where(part, means, 0.0), minlength=layout.groups)

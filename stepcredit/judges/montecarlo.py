@@ -170,10 +170,15 @@ class MonteCarloValues:
         return sum(known) / len(known) if len(known) >= settings.min_scorable else float("nan")
 
     async def _rewards(self, rollout: Rollout, length: int, written: Sequence[Completion]) -> list[float | None]:
-        """Reward of each continuation, `None` for one that cannot be scored; a checker that waits has all at once."""
-        solutions = [self._solution(rollout, length, index, completion) for index, completion in enumerate(written)]
-        outcomes = await together(self._checker.check(solution) for solution in solutions)
-        return [outcome.reward for outcome in outcomes]
+        """Reward of each continuation, `None` for one that cannot be scored.
+
+        One after the other: prefixes are checked side by side, and a task a check would cost more than most checks.
+        """
+        found: list[float | None] = []
+        for index, completion in enumerate(written):
+            outcome = await self._checker.check(self._solution(rollout, length, index, completion))
+            found.append(outcome.reward)
+        return found
 
     def _solution(self, rollout: Rollout, length: int, index: int, completion: Completion) -> Rollout:
         """Prefix and continuation as one solution, for the checker; `prefix` says that it is a continuation."""

@@ -61,3 +61,37 @@ def taught(make: Callable[[], Critic | ImplicitPrm | TokenRewardModel], cuts: Cu
     for _ in range(passes):
         made.fit(unjudged(cuts))
     return made
+
+
+def test_a_critic_knows_more_than_the_mean_and_a_shuffled_one_does_not(seen: Cuts, fresh: Cuts) -> None:
+    found = [explained(taught(critic, cuts, passes=2), fresh) for cuts in (seen, with_shuffled_outcomes(seen))]
+    assert found[0] > 0.05 > 0.02 > found[1], found
+
+
+def test_the_implicit_prm_tells_right_steps_from_wrong_ones_and_a_shuffled_one_does_not(
+    seen: Cuts, fresh: Cuts
+) -> None:
+    made = [taught(implicit, cuts, passes=2) for cuts in (seen, with_shuffled_outcomes(seen))]
+    found = [step_auc(judge.token_scores(fresh), fresh) for judge in made]
+    assert found[0] > 0.6, found
+    assert found[0] > found[1] + 0.08, found
+
+
+def test_q_rm_tells_right_steps_from_wrong_ones_and_a_shuffled_one_does_not(seen: Cuts, fresh: Cuts) -> None:
+    made = [taught(token_model, cuts, passes=2) for cuts in (seen, with_shuffled_outcomes(seen))]
+    found = [step_auc(judge.token_scores(fresh), fresh) for judge in made]
+    assert found[0] > 0.6, found
+    assert found[0] > found[1] + 0.08, found
+
+
+def critic() -> Critic:
+    return Critic(ValueModel(model(), dim=32), FittingSettings(3e-3, batch=32))
+
+
+def implicit() -> ImplicitPrm:
+    policy = model()
+    return ImplicitPrm(policy, copied(policy), FittingSettings(1e-3, batch=32, max_grad_norm=10.0))
+
+
+def token_model() -> TokenRewardModel:
+    return TokenRewardModel(model(), FittingSettings(1e-3, batch=32))
