@@ -43,6 +43,16 @@ def last_code(text: str) -> str | None:
     return found[-1] if found else None
 
 
+def prose_and_code(text: str) -> list[tuple[str, bool]]:
+    r"""A text cut into prose and fenced python blocks, True for code; without the fences, in order, nothing empty.
+
+    >>> prose_and_code("so\n```python\na = 1\n```\nthen")
+    [('so\n', False), ('a = 1', True), ('\nthen', False)]
+    """
+    parts = [(part.strip("\n") if k % 2 else part, bool(k % 2)) for k, part in enumerate(_BLOCK.split(text))]
+    return [(part, is_code) for part, is_code in parts if part.strip()]
+
+
 def all_code(text: str) -> list[str]:
     """Code of every fenced python block, in order."""
     return [code.strip("\n") for code in _BLOCK.findall(text)]
