@@ -24,7 +24,7 @@ class Passage:
         kind: whose words these are.
         text: as it was written.
         step: index of the step that it speaks of, `None` if of no single one.
-        status: how code ended, in words; empty for other kinds, and for code whose output follows.
+        status: what became of it, in words: how code ended, that it was dropped; empty where nothing is to be said.
     """
 
     kind: PassageKind

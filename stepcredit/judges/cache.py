@@ -174,9 +174,7 @@ def _read_rationales(kept: bytes | None, steps: Steps, key: str) -> tuple[Ration
     try:
         return () if kept is None else decode_rationales(kept)
     except (ValueError, TypeError) as error:
-        raise JudgeError(
-            f"the cache entry {key} is damaged; remove it to have none", item=steps.rollout.id
-        ) from error
+        raise JudgeError(f"the cache entry {key} is damaged; remove it to have none", item=steps.rollout.id) from error
 
 
 def _read(kept: bytes, steps: Steps, key: str) -> tuple[Verdict, ...]:

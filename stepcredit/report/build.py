@@ -58,7 +58,9 @@ def rollout_view(
         answer=outcome.answer,
         outcome=outcome.status,
         outcome_reason=outcome.reason,
-        steps=_beside(_step_views(steps, judgement, shown), rationales, truth, middle=0.5 if scale is None else _MIDDLE[scale]),
+        steps=_beside(
+            _step_views(steps, judgement, shown), rationales, truth, middle=0.5 if scale is None else _MIDDLE[scale]
+        ),
         rules=tuple(RuleView(credit.rule, credit.kept, credit.note) for credit in shown),
         method=method,
         round=round,

@@ -43,14 +43,13 @@ def last_code(text: str) -> str | None:
     return found[-1] if found else None
 
 
-def prose_and_code(text: str) -> list[tuple[str, bool]]:
-    r"""A text cut into prose and fenced python blocks, True for code; without the fences, in order, nothing empty.
+def code_places(text: str) -> list[tuple[int, int]]:
+    r"""Where the fenced python blocks stand, fences included, as half-open ranges.
 
-    >>> prose_and_code("so\n```python\na = 1\n```\nthen")
-    [('so\n', False), ('a = 1', True), ('\nthen', False)]
+    >>> code_places("so\n```python\na = 1\n```\nthen")
+    [(3, 22)]
     """
-    parts = [(part.strip("\n") if k % 2 else part, bool(k % 2)) for k, part in enumerate(_BLOCK.split(text))]
-    return [(part, is_code) for part, is_code in parts if part.strip()]
+    return [match.span() for match in _BLOCK.finditer(text)]
 
 
 def all_code(text: str) -> list[str]:

@@ -149,13 +149,13 @@ function piecesOf(step) {
   });
 }
 
-function verdictOf(step, letter, first) {
+function verdictOf(step, letter, number, first) {
   const parts = [];
   if (LABELS[letter] && letter !== "-") parts.push(make("div", { class: "say" }, make("i", {}, LABELS[letter].mark), LABELS[letter].name));
   const told = LABELS[letter] && (step.at === 0 || step.at === 1); // such a score says what the label says
   if (step.v !== undefined && !told) parts.push(make("div", { class: "score" }, step.v.toFixed(3), make("u", { style: `--w:${100 * step.at}%` })));
   if (step.why) parts.push(make("p", {}, step.why));
-  parts.push(votesNode(step), labelNode(step, first));
+  for (const node of [votesNode(opened, step, number), labelNode(step, first)]) if (node) parts.push(node);
   return make("div", { class: "verdict" }, ...parts);
 }
 
@@ -167,7 +167,7 @@ function stepNode(step, number, letter) {
     { class: "step tone-" + letter + (first ? " first-differs" : ""), "data-step": number, style: tone },
     make("span", { class: "at" }, String(number)),
     make("div", { class: "text" }, ...piecesOf(step)),
-    verdictOf(step, letter, first),
+    verdictOf(step, letter, number, first),
     rationalesOf(opened, number),
   );
   node.addEventListener("click", () => selectStep(number, false));

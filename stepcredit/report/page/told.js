@@ -1,12 +1,12 @@
 // What the judge wrote: rationales beside the steps they speak of, code with its real output, and how votes are spread.
 const LONG = 420;
-const KINDS = { written: "", forced: "forced", code: "code the judge wrote", output: "what running it gave" };
+const KINDS = { written: "", forced: "", code: "code the judge wrote", output: "what running it gave" };
 
 function passageNode([kind, text, , status]) {
   const name = [KINDS[kind], status].filter((part) => part).join(" · ");
   const body = make(kind === "code" || kind === "output" ? "pre" : "p", {}, kind === "written" || kind === "forced" ? text.trim() : text);
   const bad = kind === "output" && status && status !== "ok";
-  return make("div", { class: "passage " + kind + (bad ? " bad" : "") }, name && kind !== "forced" ? make("span", { class: "kind" }, name) : null, body);
+  return make("div", { class: "passage " + kind + (bad ? " bad" : "") }, name && (kind !== "forced" || status) ? make("span", { class: "kind" }, name) : null, body);
 }
 
 // Scores as they are written beside a step: enough digits, none too many.
@@ -55,15 +55,24 @@ function overview(solution) {
   return node;
 }
 
-function votesNode(step) {
+// Votes that score a step unseen, because what they wrote had ended before it.
+function unseen(solution, number) {
+  const scores = (vote) => vote.scores[number - vote.first] !== null && vote.scores[number - vote.first] !== undefined;
+  const bySteps = (vote) => vote.parts.some((part) => part[2] !== null) && !vote.parts.some((part) => part[2] === number);
+  return (solution.told || []).filter((vote) => scores(vote) && bySteps(vote)).length;
+}
+
+function votesNode(solution, step, place) {
   if (!step.votes) return null;
   const [number, wrong, silent, low, mean, high] = step.votes;
   if (number + silent < 2) return null;
   const [left, middle, right] = step.spread.map((place) => (100 * place).toFixed(1) + "%");
   const bar = make("u", { class: "spread" }, make("i", { style: `left:${left};right:calc(100% - ${right})` }), make("b", { style: `left:${middle}` }));
-  const line = `${wrong} of ${number} votes say wrong` + (silent ? `, ${silent} say nothing` : "");
-  const numbers = `min ${scoreText(low)} · mean ${scoreText(mean)} · max ${scoreText(high)}`;
-  return make("div", { class: "ballot" }, make("span", {}, line), bar, make("small", {}, numbers));
+  const blind = unseen(solution, place);
+  const facts = [`${wrong} of ${number} vote${number === 1 ? " says" : "s say"} wrong`, silent && `${silent} without a score`, blind && `${blind} had stopped before it`];
+  const same = low === high;
+  const numbers = same ? `all ${scoreText(low)}` : `min ${scoreText(low)} · mean ${scoreText(mean)} · max ${scoreText(high)}`;
+  return make("div", { class: "ballot" }, make("span", {}, facts.filter((fact) => fact).join(", ")), same ? null : bar, make("small", {}, numbers));
 }
 
 function labelNode(step, first) {
