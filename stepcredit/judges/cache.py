@@ -158,9 +158,9 @@ class CachedJudge:
             with hearing() as said:
                 verdicts = await self._judge.judge(steps)
             if any(verdict.known for verdict in verdicts):
-                if said:
-                    self._cache.put(_beside(key), encode_rationales(said))
                 self._cache.put(key, encode(verdicts))
+                if said:  # afterwards: a kill between loses texts, and never leaves those of another judging
+                    self._cache.put(_beside(key), encode_rationales(said))
             tell(said)
             return verdicts
 

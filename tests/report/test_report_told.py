@@ -1,6 +1,7 @@
 """What the judge wrote, on the page: beside its step, collapsed, text only; votes, labels, first disagreement."""
 
 import dataclasses
+import io
 import itertools
 import json
 import re
@@ -10,11 +11,21 @@ import numpy as np
 import pytest
 from browser import Page, browsing, chromium
 from report_views import HOSTILE, report, solution, told
+from rich.console import Console
 
 from stepcredit.core.protocols import Scale
 from stepcredit.core.rationales import Passage, Rationale
 from stepcredit.core.records import Judgement, Outcome, Problem, Rollout, Steps, Verdict
-from stepcredit.report import RolloutView, Truth, VotesView, dump_report, load_report, rollout_view, write_report
+from stepcredit.report import (
+    RolloutView,
+    Truth,
+    VotesView,
+    dump_report,
+    load_report,
+    rollout_view,
+    terminal_solution,
+    write_report,
+)
 from stepcredit.report.payload import index_of
 
 needs_browser = pytest.mark.skipif(
@@ -100,6 +111,14 @@ def test_no_text_of_the_judge_is_markup_in_the_file(text: str) -> None:
     assert page.count("<svg") == quiet.count("<svg")
     [chunk] = re.findall(r'id="chunk-0">(.*?)</script>', page, re.DOTALL)
     assert json.loads(chunk)[0]["told"][1]["parts"][1][1] == f"{text} 1.0.0"
+
+
+def test_the_terminal_shows_votes_and_where_label_and_judge_disagree() -> None:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(terminal_solution(told(1)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0.600  1 of 3 say wrong" in text
+    assert text.count("label: right; the judge says otherwise") == 1
 
 
 @needs_browser
