@@ -7,6 +7,7 @@ from typing import Any, cast, final, get_args
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Judge
+from stepcredit.core.rationales import Rationale
 from stepcredit.core.records import Judgement, OutcomeStatus
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.recipes.blocking import wait_for
@@ -56,6 +57,7 @@ class JudgedSolution:
         steps: its steps in order.
         judgement: the record, for `stepcredit.credit`; its tokens are bytes.
         failed: why the judge itself failed, empty if it did not.
+        rationales: what the judge wrote, one a vote; empty for judges that write nothing.
     """
 
     id: str
@@ -65,6 +67,7 @@ class JudgedSolution:
     steps: tuple[JudgedStep, ...]
     judgement: Judgement
     failed: str = ""
+    rationales: tuple[Rationale, ...] = ()
 
 
 @final
@@ -191,4 +194,5 @@ def _shown(item: Walked) -> JudgedSolution:
         for text, verdict in zip(item.steps.texts, verdicts, strict=True)
     )
     shown = judgement or Judgement(item.steps, (), "")
-    return JudgedSolution(item.rollout.id, outcome.status, outcome.answer, outcome.reason, steps, shown, item.failed)
+    read = outcome.answer, outcome.reason
+    return JudgedSolution(item.rollout.id, outcome.status, *read, steps, shown, item.failed, item.rationales)

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, Protocol, final
 from weakref import WeakValueDictionary
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import JudgeError
 from stepcredit.core.protocols import Judge, Scale
+from stepcredit.core.rationales import Passage, Rationale, hearing, tell
 from stepcredit.core.records import Label, Steps, Verdict
 
 
@@ -80,11 +82,40 @@ def decode(data: bytes) -> tuple[Verdict, ...]:
     )
 
 
+def encode_rationales(said: Sequence[Rationale]) -> bytes:
+    """Rationales as JSON bytes, nothing lost.
+
+    >>> said = (Rationale("reply 1", 0, (1.0, None), (Passage("written", "so", 1),), "boxed 1"),)
+    >>> decode_rationales(encode_rationales(said)) == said
+    True
+    """
+    rows = [
+        [r.name, r.first, r.scores, [[p.kind, p.text, p.step, p.status] for p in r.passages], r.verdict, r.status]
+        for r in said
+    ]
+    return json.dumps(rows, allow_nan=False).encode()
+
+
+def decode_rationales(data: bytes) -> tuple[Rationale, ...]:
+    """Rationales from `encode_rationales`.
+
+    Raises:
+        ValueError, TypeError: if the bytes are not such rationales.
+    """
+    rows: list[list[Any]] = json.loads(data)
+    return tuple(
+        Rationale(name, first, tuple(scores), tuple(Passage(*part) for part in passages), verdict, status)
+        for name, first, scores, passages, verdict, status in rows
+    )
+
+
 @final
 class CachedJudge:
     """Asks the judge once for each content; equal solutions judged at the same time wait for the first.
 
-    A judgement in which every verdict is unknown is not kept: a failure today may be read tomorrow.
+    A judgement in which every verdict is unknown is not kept: a failure today may be read tomorrow. What the judge
+    told of a judgement that is kept is kept beside it and told again; a cache that was filled before this was so gives
+    the verdicts alone.
 
     Args:
         judge: who is asked; deterministic for a given fingerprint, or taken to be.
@@ -120,12 +151,30 @@ class CachedJudge:
             kept = self._cache.get(key)
             if kept is not None:
                 self.hits += 1
-                return _read(kept, steps, key)
+                verdicts = _read(kept, steps, key)
+                tell(_read_rationales(self._cache.get(_beside(key)), steps, _beside(key)))
+                return verdicts
             self.misses += 1
-            verdicts = await self._judge.judge(steps)
+            with hearing() as said:
+                verdicts = await self._judge.judge(steps)
             if any(verdict.known for verdict in verdicts):
                 self._cache.put(key, encode(verdicts))
+                if said:  # afterwards: a kill between loses texts, and never leaves those of another judging
+                    self._cache.put(_beside(key), encode_rationales(said))
+            tell(said)
             return verdicts
+
+
+def _beside(key: str) -> str:
+    """Key of the rationales of the judgement under a key."""
+    return key.replace("verdicts:", "rationales:", 1)
+
+
+def _read_rationales(kept: bytes | None, steps: Steps, key: str) -> tuple[Rationale, ...]:
+    try:
+        return () if kept is None else decode_rationales(kept)
+    except (ValueError, TypeError) as error:
+        raise JudgeError(f"the cache entry {key} is damaged; remove it to have none", item=steps.rollout.id) from error
 
 
 def _read(kept: bytes, steps: Steps, key: str) -> tuple[Verdict, ...]:

@@ -14,6 +14,7 @@ from typing import final
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, JudgeError, UsageError
 from stepcredit.core.protocols import ChatModel, Message, Reply, Scale
+from stepcredit.core.rationales import Passage, Rationale, tell
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.judges.verdicts import unknown
@@ -137,6 +138,7 @@ class CriticJudge:
             replies = await asyncio.gather(*(self._reply(message, k) for k in range(self._settings.votes)))
         except EngineError as error:
             raise JudgeError(f"the critic's model failed: {error}", item=steps.rollout.id) from error
+        tell(_rationale(reply, len(steps), number=k) for k, reply in enumerate(replies))
         calls = tuple(reply.call for reply in replies)
         whole = [reply for reply in replies if reply.finish == "stop"]
         if not whole:
@@ -152,6 +154,16 @@ class CriticJudge:
         return await self._model.complete(
             [message], max_tokens=settings.max_tokens, temperature=settings.temperature, seed=seed
         )
+
+
+def _rationale(reply: Reply, count: int, *, number: int) -> Rationale:
+    """A reply as one vote, with the scores that it would give alone."""
+    answer = last_boxed(reply.text) if reply.finish == "stop" else None
+    alone = () if answer is None else verdicts_of(answer, count)
+    scores = tuple(verdict.score for verdict in alone) or (None,) * count
+    ended = "cut by length" if reply.finish != "stop" else "no boxed answer" if answer is None else ""
+    said = "" if answer is None else f"boxed {answer[:40]}"
+    return Rationale(f"reply {number + 1}", 0, scores, (Passage("written", reply.text),), said, ended)
 
 
 def verdicts_of(answer: str, count: int, *, calls: tuple[str, ...] = ()) -> tuple[Verdict, ...]:

@@ -12,6 +12,7 @@ from typing import Literal, final
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, JudgeError, UsageError
 from stepcredit.core.protocols import ChatModel, Message, Scale
+from stepcredit.core.rationales import Passage, Rationale, tell
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.judges.critic import verdicts_of
 from stepcredit.judges.verdicts import unknown
@@ -129,10 +130,14 @@ class StepCritic:
         except EngineError as error:
             raise JudgeError(f"the step critic's model failed: {error}", item=steps.rollout.id) from error
         calls = (reply.call,)
-        if reply.finish != "stop":
-            return unknown(len(steps), f"the reply was cut at {settings.max_tokens} tokens", calls=calls)
         read = read_each if settings.variant == "each" else read_index
-        return read(reply.text, len(steps), calls=calls)
+        if reply.finish == "stop":
+            verdicts = read(reply.text, len(steps), calls=calls)
+        else:
+            verdicts = unknown(len(steps), f"the reply was cut at {settings.max_tokens} tokens", calls=calls)
+        scores, ended = tuple(verdict.score for verdict in verdicts), "" if reply.finish == "stop" else "cut by length"
+        tell([Rationale("reply", 0, scores, (Passage("written", reply.text),), status=ended)])
+        return verdicts
 
 
 def step_critic_prompt(problem: str, steps: Sequence[str], *, variant: Variant) -> str:

@@ -14,6 +14,7 @@ from typing import final
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Judge, Scale
+from stepcredit.core.rationales import Rationale, hearing, tell
 from stepcredit.core.records import Label, Steps, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.judges.metering import Meter, Spending
@@ -96,8 +97,20 @@ class VotingJudge:
         Raises:
             JudgeError: if one of the judges failed.
         """
-        ballots = await asyncio.gather(*(judge.judge(steps) for judge in self._judges))
-        return tuple(vote(ballot) for ballot in zip(*ballots, strict=True))
+        heard = await asyncio.gather(*(_heard(judge, steps, number=k) for k, judge in enumerate(self._judges, 1)))
+        for _, said in heard:
+            tell(said)
+        return tuple(vote(ballot) for ballot in zip(*(verdicts for verdicts, _ in heard), strict=True))
+
+
+async def _heard(judge: Judge, steps: Steps, *, number: int) -> tuple[tuple[Verdict, ...], list[Rationale]]:
+    """A ballot, and what its judge told; one that told nothing votes all the same."""
+    with hearing() as said:
+        verdicts = await judge.judge(steps)
+    name = f"judge {number}"
+    if not said:
+        return verdicts, [Rationale(name, 0, tuple(verdict.score for verdict in verdicts))]
+    return verdicts, [replace(rationale, name=f"{name}, {rationale.name}") for rationale in said]
 
 
 def flip(verdict: Verdict, scale: Scale) -> Verdict:

@@ -17,6 +17,8 @@ from stepcredit.report.views import (
     StepView,
     TableView,
     ThoughtView,
+    Truth,
+    VotesView,
     thoughts_of,
 )
 
@@ -35,6 +37,8 @@ __all__ = [
     "TableView",
     "Task",
     "ThoughtView",
+    "Truth",
+    "VotesView",
     "dump_report",
     "load_report",
     "rollout_view",

@@ -2,14 +2,19 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 from jaxtyping import Int64
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Scale
+from stepcredit.core.rationales import Rationale
 from stepcredit.core.records import Credit, Judgement, Rollout, Steps, Verdict
-from stepcredit.report.views import PieceView, RolloutView, RuleView, StepView
+from stepcredit.report.views import PieceView, RolloutView, RuleView, StepView, Truth, VotesView
+
+_MIDDLE = {Scale.PROBABILITY: 0.5, Scale.BINARY: 0.5, Scale.SIGNED: 0.0, Scale.LOG_RATIO: 0.0}
 
 
 def rollout_view(
@@ -20,6 +25,8 @@ def rollout_view(
     round: int | None = None,  # noqa: A002 -- the word of the training program
     scale: Scale | None = None,
     note: str = "",
+    rationales: Sequence[Rationale] = (),
+    truth: Truth | None = None,
 ) -> RolloutView:
     """One rollout as the step viewer shows it.
 
@@ -30,6 +37,8 @@ def rollout_view(
         round: number of the training round.
         scale: what the judge's scores mean; needed to colour steps by score.
         note: one line of the program's own.
+        rationales: what the judge told of it, one a vote.
+        truth: its labels from people; a vote is then wrong below their threshold, else below the scale's middle.
 
     Raises:
         UsageError: if a credit is of another rollout.
@@ -49,7 +58,9 @@ def rollout_view(
         answer=outcome.answer,
         outcome=outcome.status,
         outcome_reason=outcome.reason,
-        steps=_step_views(steps, judgement, shown),
+        steps=_beside(
+            _step_views(steps, judgement, shown), rationales, truth, middle=0.5 if scale is None else _MIDDLE[scale]
+        ),
         rules=tuple(RuleView(credit.rule, credit.kept, credit.note) for credit in shown),
         method=method,
         round=round,
@@ -59,7 +70,43 @@ def rollout_view(
         tokens=len(rollout.completion_ids),
         note=note,
         size_unit="byte" if _is_bytes(rollout) else "token",
+        rationales=tuple(_readable(rationale) for rationale in rationales),
     )
+
+
+def _beside(
+    steps: tuple[StepView, ...], rationales: Sequence[Rationale], truth: Truth | None, *, middle: float
+) -> tuple[StepView, ...]:
+    """The steps with what their votes say, and with their labels."""
+    threshold = middle if truth is None else truth.threshold
+    found = [replace(step, votes=_votes(rationales, number, threshold)) for number, step in enumerate(steps)]
+    if truth is None or len(truth.steps) != len(found):  # a solution that was left out has no steps
+        return tuple(found)
+    labels = zip(found, truth.steps, truth.called, strict=True)
+    return tuple(replace(step, truth=label, called=said) for step, label, said in labels)
+
+
+def _votes(rationales: Sequence[Rationale], number: int, threshold: float) -> VotesView | None:
+    asked = [rationale.score_of(number) for rationale in rationales if rationale.covers(number)]
+    given = [score for score in asked if score is not None]
+    if not given:
+        return None
+    wrong = sum(score < threshold for score in given)
+    return VotesView(len(given), wrong, min(given), fmean(given), max(given), len(asked) - len(given))
+
+
+def _readable(rationale: Rationale) -> Rationale:
+    """With texts that UTF-8 can hold: a lone half of a surrogate pair becomes a question mark."""
+    return replace(
+        rationale,
+        passages=tuple(replace(part, text=_utf8(part.text)) for part in rationale.passages),
+        verdict=_utf8(rationale.verdict),
+        status=_utf8(rationale.status),
+    )
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def _is_bytes(rollout: Rollout) -> bool:

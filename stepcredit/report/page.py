@@ -13,7 +13,7 @@ from stepcredit.report.payload import chunks_of, index_of, script_json
 from stepcredit.report.plots import can_plot, plot_svg
 from stepcredit.report.views import ReportData, TableView
 
-_SCRIPTS = ("data.js", "list.js", "solution.js", "main.js")
+_SCRIPTS = ("data.js", "list.js", "told.js", "solution.js", "main.js")
 
 
 def write_report(data: ReportData) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from stepcredit.core.rationales import Rationale
 from stepcredit.core.records import Label
 from stepcredit.report.views import RolloutView, StepView, judge_name
 
@@ -49,6 +50,8 @@ def index_of(solutions: Sequence[RolloutView]) -> dict[str, Any]:
         "outcome": "".join(view.outcome[0] for view in solutions),
         "unknown": [view.unknown for view in solutions],
         "strip": [strip_of(view) for view in solutions],
+        "labelled": any(view.labelled for view in solutions),
+        "differs": [view.first_disagreement for view in solutions],
         "peak": max((abs(a) for view in solutions for a in _advantages(view)), default=0.0),
     }
 
@@ -99,6 +102,19 @@ def _solution(view: RolloutView) -> dict[str, Any]:
         "note": _plain(view.note),
         "rules": [[_plain(rule.name), rule.kept, _plain(rule.note)] for rule in view.rules],
         "steps": [_step(step, view) for step in view.steps],
+        "told": [_told(rationale) for rationale in view.rationales],
+    }
+
+
+def _told(rationale: Rationale) -> dict[str, Any]:
+    """A vote: scores as the page shows them, passages as [kind, text, step, status]."""
+    return {
+        "name": _plain(rationale.name),
+        "first": rationale.first,
+        "scores": [_short(score) for score in rationale.scores],
+        "verdict": _plain(rationale.verdict),
+        "status": _plain(rationale.status),
+        "parts": [[part.kind, _plain(part.text), part.step, _plain(part.status)] for part in rationale.passages],
     }
 
 
@@ -111,6 +127,15 @@ def _step(step: StepView, view: RolloutView) -> dict[str, Any]:
         entry["why"] = _plain(step.reason)
     if step.in_answer:
         entry["answer"] = 1
+    if step.votes is not None:
+        votes = step.votes
+        spread = [position_of(score, scale=view.scale) for score in (votes.low, votes.mean, votes.high)]
+        entry["votes"] = [votes.number, votes.wrong, votes.silent, *map(_short, (votes.low, votes.mean, votes.high))]
+        entry["spread"] = [_short(place) for place in spread]
+    if step.truth is not None:
+        entry["truth"] = int(step.truth)
+    if step.differs:
+        entry["differs"] = 1
     return entry
 
 

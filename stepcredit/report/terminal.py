@@ -165,6 +165,8 @@ def _step_row(view: RolloutView, number: int, *, alone: bool, peak: float) -> tu
     text.rstrip()
     if step.reason:
         text.append(f"\n{step.reason}", style="dim italic")
+    if step.differs:
+        text.append(f"\nlabel: {'right' if step.truth else 'wrong'}; the judge says otherwise", style="bold")
     bar = " " if alone else "┃"
     return Text(str(number)), Text(f"{bar}{mark}", style=colour), text, Text(_numbers(step))
 
@@ -177,6 +179,8 @@ def _mark(step: StepView) -> tuple[str, str]:
 
 def _numbers(step: StepView) -> str:
     parts = [] if step.score is None else [f"{step.score:.3f}"]
+    if step.votes is not None and step.votes.number > 1:
+        parts.append(f"{step.votes.wrong} of {step.votes.number} say wrong")
     values = [piece.advantages[0] for piece in step.pieces if piece.advantages]
     known = [value for value in values if value is not None]
     if known:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from stepcredit.core.protocols import Scale
+from stepcredit.core.rationales import Rationale
 from stepcredit.core.records import Finish, Label, OutcomeStatus
 
 
@@ -110,6 +111,44 @@ class PieceView:
 
 @final
 @dataclass(frozen=True)
+class VotesView:
+    """How a judge's votes on one step are spread; scores on the judge's scale.
+
+    Args:
+        number: votes that give a score; the others are `silent`.
+        wrong: votes whose score says that the step is wrong.
+        low: smallest score.
+        mean: of the scores.
+        high: largest score.
+        silent: votes that were asked and give none that counts.
+    """
+
+    number: int
+    wrong: int
+    low: float
+    mean: float
+    high: float
+    silent: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class Truth:
+    """Labels of a solution's steps, and how the judge's verdicts are read beside them.
+
+    Args:
+        steps: [K] True = right, `None` = not labelled.
+        called: [K] True = called right by the judge, `None` = unknown.
+        threshold: a step whose score is below it is called wrong.
+    """
+
+    steps: tuple[bool | None, ...]
+    called: tuple[bool | None, ...]
+    threshold: float
+
+
+@final
+@dataclass(frozen=True)
 class StepView:
     """One step with its verdict.
 
@@ -120,6 +159,9 @@ class StepView:
         reason: why the step is unknown, or the judge's rationale.
         in_answer: True for steps of the answer block.
         judged: False if no judge read the rollout (outcome-only credit); then nothing is unknown either.
+        votes: how the judge's votes are spread, `None` if none of them scores the step.
+        truth: the step's label from people: True = right, `None` = not labelled.
+        called: what the verdict is read as beside the label: True = right, `None` = unknown, or there are no labels.
     """
 
     pieces: tuple[PieceView, ...]
@@ -128,6 +170,14 @@ class StepView:
     reason: str = ""
     in_answer: bool = False
     judged: bool = True
+    votes: VotesView | None = None
+    truth: bool | None = None
+    called: bool | None = None
+
+    @property
+    def differs(self) -> bool:
+        """True if label and judge both speak of the step and disagree."""
+        return self.truth is not None and self.called is not None and self.truth != self.called
 
     @property
     def text(self) -> str:
@@ -179,6 +229,7 @@ class RolloutView:
         tokens: number of completion tokens.
         note: one line of the program's own, shown under the head.
         size_unit: what the tokens are; says what `tokens` counts.
+        rationales: what the judge wrote, one a vote.
     """
 
     id: str
@@ -198,6 +249,17 @@ class RolloutView:
     tokens: int = 0
     note: str = ""
     size_unit: SizeUnit = "token"
+    rationales: tuple[Rationale, ...] = ()
+
+    @property
+    def first_disagreement(self) -> int | None:
+        """Index of the first step on which label and judge disagree, `None` if they do on none."""
+        return next((number for number, step in enumerate(self.steps) if step.differs), None)
+
+    @property
+    def labelled(self) -> bool:
+        """True if people labelled a step."""
+        return any(step.truth is not None for step in self.steps)
 
     @property
     def unknown(self) -> int:

@@ -17,7 +17,7 @@ import orjson
 import zstandard
 from numpy.typing import NDArray
 
-from stepcredit.core import protocols, records
+from stepcredit.core import protocols, rationales, records
 from stepcredit.core.errors import StoreError
 
 VERSION = 1
@@ -43,6 +43,8 @@ _KINDS: dict[str, type[Any]] = {
     "Reply": protocols.Reply,
     "Completion": protocols.Completion,
     "Sampling": protocols.Sampling,
+    "Rationale": rationales.Rationale,
+    "Passage": rationales.Passage,
 }
 _REFERRED = (records.Problem, records.Rollout, records.Outcome, records.Steps, records.Judgement)
 
@@ -51,7 +53,7 @@ def encode(record: object, *, nested: bool = True) -> dict[str, Any]:
     """The record as a JSON-able mapping.
 
     Args:
-        record: a record of `core.records`, or a Message, Reply, Completion or Sampling.
+        record: a record of `core.records`, or a Message, Reply, Completion, Sampling, Rationale or Passage.
         nested: False writes the records that this one was made from as references (kind and `record_id`), to be
             resolved by `decode`; True writes the whole chain.
 

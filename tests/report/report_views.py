@@ -1,6 +1,7 @@
 """Views made for tests: small solutions with every kind of label, score, outcome and credit."""
 
 from stepcredit.core.protocols import Scale
+from stepcredit.core.rationales import Passage, Rationale
 from stepcredit.core.records import Label
 from stepcredit.report import (
     Estimate,
@@ -12,6 +13,7 @@ from stepcredit.report import (
     SeriesView,
     StepView,
     TableView,
+    VotesView,
 )
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028<b>&amp;'\"{{ 7*7 }}"
@@ -66,6 +68,55 @@ def scored(number: int) -> RolloutView:
         steps,
         scale=Scale.PROBABILITY,
         tokens=8,
+    )
+
+
+def told(number: int, *, text: str = "I look at the step.", labelled: bool = True) -> RolloutView:
+    """Four steps scored by three passes that wrote, ran code, and disagree with the label of step 2 in each other."""
+    scores = ((0.9, 0.8, 0.7), (0.9, 0.1, 0.8), (0.2, 0.1, 0.3), (0.9, 0.9, 0.9))
+    truth = (True, True, number % 2 == 1, None) if labelled else (None,) * 4
+    steps = tuple(
+        StepView(
+            (PieceView(f"part {k} of {number} ", 3),),
+            None,
+            sum(votes) / 3,
+            votes=VotesView(3, sum(v < 0.5 for v in votes), min(votes), sum(votes) / 3, max(votes)),
+            truth=label,
+            called=sum(votes) / 3 >= 0.5 if labelled else None,
+        )
+        for k, (votes, label) in enumerate(zip(scores, truth, strict=True))
+    )
+    passes = tuple(
+        Rationale(
+            f"pass {vote + 1}",
+            k,
+            (scores[k][vote],),
+            (
+                Passage("forced", "<analyze>", k),
+                Passage("written", f"{text} {number}.{k}.{vote}", k),
+                Passage("code", f"print('{text}')", k),
+                Passage("output", text, k, "error" if vote else "ok"),
+            ),
+            f"Yes {text}",
+            "" if vote else f"leaks {text}",
+        )
+        for vote in range(3)
+        for k in range(4)
+    )
+    whole = Rationale("reply 1", 0, (), (Passage("written", f"{text} as a whole"),))
+    return RolloutView(
+        f"t{number}",
+        "Told?",
+        f"t{number}",
+        None,
+        None,
+        "unscorable",
+        "no reference",
+        steps,
+        judge="genprm",
+        scale=Scale.PROBABILITY,
+        tokens=12,
+        rationales=(whole, *passes),
     )
 
 

@@ -43,6 +43,15 @@ def last_code(text: str) -> str | None:
     return found[-1] if found else None
 
 
+def code_places(text: str) -> list[tuple[int, int]]:
+    r"""Where the fenced python blocks stand, fences included, as half-open ranges.
+
+    >>> code_places("so\n```python\na = 1\n```\nthen")
+    [(3, 22)]
+    """
+    return [match.span() for match in _BLOCK.finditer(text)]
+
+
 def all_code(text: str) -> list[str]:
     """Code of every fenced python block, in order."""
     return [code.strip("\n") for code in _BLOCK.findall(text)]

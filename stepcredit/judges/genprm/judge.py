@@ -9,10 +9,12 @@ from typing import final
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, JudgeError, MachineError, UsageError
 from stepcredit.core.protocols import ChatRenderer, Scale, Tokenizer, Writer
+from stepcredit.core.rationales import tell
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.judges.genprm.execution import CodeRunner
 from stepcredit.judges.genprm.passes import Pass, Setup
 from stepcredit.judges.genprm.prompt import Prompts
+from stepcredit.judges.genprm.rationales import critique_of_step
 from stepcredit.judges.genprm.records import GenPrmStatistics, Status, StepRecord, skipped
 from stepcredit.judges.genprm.settings import GenPrmSettings
 from stepcredit.judges.tallies import OnTally, no_tally
@@ -90,7 +92,9 @@ class GenPrmJudge:
             JudgeError: if the writer or the code runner failed; carries the rollout id.
             BudgetError: if the writer reached a limit on calls or cost.
         """
-        return tuple(combined(records) for records in zip(*await self.examine(steps), strict=True))
+        passes = await self.examine(steps)
+        tell(critique_of_step(record, number=k) for k, records in enumerate(passes) for record in records)
+        return tuple(combined(records) for records in zip(*passes, strict=True))
 
     async def examine(self, steps: Steps) -> tuple[tuple[StepRecord, ...], ...]:
         """[N, K] what every pass left of every step.

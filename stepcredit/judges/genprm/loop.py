@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import Protocol, final
 
 import numpy as np
@@ -58,6 +59,7 @@ class _Draft:
     """The step's record as it grows."""
 
     parts: list[Part] = field(default_factory=list)
+    dropped: list[Part] = field(default_factory=list)
     kept: int = 0  # parts that the fallback keeps: the analysis
     analysis: str = ""
     blocks: list[CodeBlock] = field(default_factory=list)
@@ -74,6 +76,15 @@ class _Draft:
     def readable(self, first: int = 0) -> str:
         """What we and the model wrote from a part on; never what a program printed."""
         return "".join(part.text for part in self.parts[first:] if part.kind != "feedback")
+
+    def cut_to(self, parts: list[Part]) -> None:
+        """Keep the first parts, of which the last may have lost its end; what else there was is dropped."""
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.parts, parts, strict=False)))
+        gone = self.parts[same:]
+        if same < len(parts):
+            gone[0] = replace(gone[0], text=gone[0].text[len(parts[same].text) :])
+        self.dropped += gone
+        self.parts = parts
 
     @property
     def last_words(self) -> int:
@@ -117,13 +128,14 @@ class StepLoop:
             self._draft.statuses.add(Status.SANDBOX_UNAVAILABLE)
         draft = self._draft
         if record.reward is None:
-            draft.parts = _without_verdict(draft.parts, draft.kept)
+            draft.cut_to(_without_verdict(draft.parts, draft.kept))
             if draft.statuses.isdisjoint((Status.NO_ROOM, Status.SANDBOX_UNAVAILABLE)):
                 draft.statuses.add(Status.NO_VERDICT)
         return replace(
             record,
             statuses=tuple(status for status in Status if status in draft.statuses),
             parts=tuple(draft.parts),
+            dropped=tuple(draft.dropped),
             analysis=draft.analysis,
             blocks=tuple(draft.blocks),
             input_tokens=draft.input_tokens,
@@ -142,7 +154,7 @@ class StepLoop:
             if judged.reward is not None or not coded:
                 return judged
         self._draft.statuses.add(Status.CODE_DROPPED)
-        del self._draft.parts[self._draft.kept :]
+        self._draft.cut_to(self._draft.parts[: self._draft.kept])
         return await self._verdict(record)
 
     async def _analyze(self, number: int) -> None:
@@ -199,7 +211,7 @@ class StepLoop:
     async def _forced_verdict(self, record: StepRecord) -> StepRecord:
         draft = self._draft
         own = read_verdict(draft.readable())
-        draft.parts = _without_verdict(draft.parts, draft.last_words)
+        draft.cut_to(_without_verdict(draft.parts, draft.last_words))
         if self._mode in ("full", "verify") and len(draft.parts) > draft.kept:
             self._close(prompt.VERIFY_CLOSE)
         found = await self._look(draft.text + prompt.OUTPUT_OPEN + "{")

@@ -74,6 +74,7 @@ class StepRecord:
         verdict: the word that was written, or the likelier one where it was forced.
         statuses: what went wrong, in the order of `Status`.
         parts: the whole critique.
+        dropped: what it lost: code by the fallback, and a verdict that could not be read or was forced instead.
         analysis: what the model wrote of the analysis.
         blocks: its code, in order, dropped code included.
         input_tokens: tokens read, `None` if a call did not say.
@@ -89,6 +90,7 @@ class StepRecord:
     verdict: Answer | None = None
     statuses: tuple[Status, ...] = ()
     parts: tuple[Part, ...] = ()
+    dropped: tuple[Part, ...] = ()
     analysis: str = ""
     blocks: tuple[CodeBlock, ...] = ()
     input_tokens: int | None = 0

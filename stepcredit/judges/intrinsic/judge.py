@@ -11,6 +11,7 @@ from typing import TypeVar, final
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import BudgetError, EngineError, JudgeError, UsageError
 from stepcredit.core.protocols import Scale
+from stepcredit.core.rationales import hearing, tell
 from stepcredit.core.records import Label, Steps, Verdict
 from stepcredit.judges.intrinsic.parser import (
     parse_match,
@@ -20,6 +21,7 @@ from stepcredit.judges.intrinsic.parser import (
     parse_trace_verify,
     parse_verify,
 )
+from stepcredit.judges.intrinsic.rationales import in_order, reply_to
 from stepcredit.judges.intrinsic.replies import Reject, RejectReason, TracedVerification
 from stepcredit.judges.intrinsic.statistics import ParseStatistics, RejectedReply, SolutionKind
 from stepcredit.judges.intrinsic.tasks import (
@@ -145,6 +147,12 @@ class IntrinsicJudge:
             JudgeError: if the reader broke; carries the rollout id.
             BudgetError: if the reader reached a limit on calls or cost.
         """
+        with hearing() as said:
+            verdicts = await self._judged(steps)
+        tell(in_order(said))
+        return verdicts
+
+    async def _judged(self, steps: Steps) -> tuple[Verdict, ...]:
         if steps.outcome.status == "unscorable":
             self.statistics.solution("unscorable")
             reason = steps.outcome.reason or "no reason given"
@@ -306,11 +314,13 @@ class IntrinsicJudge:
             self.statistics.call(task.name, kind, reply, latency_s=monotonic() - started)
             calls = (*calls, reply.call) if reply.call else calls
             result = reply.fault or parse(task, reply.text)
+            if reply.call:
+                rejected = str(result) if isinstance(result, Reject) else ""
+                tell([reply_to(task, reply, vote=vote, attempt=attempt, rejected=rejected)])
             if not isinstance(result, Reject):
                 self.statistics.end(task.name, kind, "after_retry" if attempt else "first_try")
                 return result, calls
-            rejected = RejectedReply(rollout, task.name, attempt, result, reply.text, reply.call)
-            self.statistics.reject(kind, rejected)
+            self.statistics.reject(kind, RejectedReply(rollout, task.name, attempt, result, reply.text, reply.call))
             error = str(result)
             if result.reason is RejectReason.TOO_LONG:  # it would be as long again
                 tries = attempt + 1

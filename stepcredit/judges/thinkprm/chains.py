@@ -134,7 +134,7 @@ class ChainWriter:
         self, problem: str, steps: Sequence[str], heat: float, *, seed: int, budget: int | None
     ) -> Chain:
         prompt = self._prompts.critique(problem, steps)
-        chain, labels_from = Chain(Status.OVER_LONG), 0
+        chain = Chain(Status.OVER_LONG)
         for number in range(self._settings.rounds):
             before = chain.critique + (self._settings.triggers[number - 1] if number else "")
             ids = self._prompts.onward(prompt, before) if number else prompt
@@ -156,11 +156,11 @@ class ChainWriter:
                 return replace(chain, status=status, labels=None, reason=f"the critique was cut at {room} tokens")
             found = read_labels(text, len(steps))
             if found is not None:
-                chain, labels_from = replace(chain, labels=found), len(before)
+                chain = replace(chain, labels=found, labels_from=len(before))
             chain = replace(chain, partial=0 if chain.labels else len(label_places(text, len(steps))))
-        return await self._answered(prompt, chain, labels_from)
+        return await self._answered(prompt, chain)
 
-    async def _answered(self, prompt: Int32[np.ndarray, " P"], chain: Chain, labels_from: int) -> Chain:
+    async def _answered(self, prompt: Int32[np.ndarray, " P"], chain: Chain) -> Chain:
         asked = self._prompts.answer(prompt, chain.critique)
         following = await self._writer.next_tokens(asked, self._prompts.answers)
         found = read_pair(following)
@@ -172,7 +172,7 @@ class ChainWriter:
         chain = closed(chain)
         if chain.labels is None or not self._settings.soft_labels:
             return chain
-        return replace(chain, soft=await self._soft(prompt, chain.critique, labels_from, chain.labels))
+        return replace(chain, soft=await self._soft(prompt, chain.critique, chain.labels_from, chain.labels))
 
     async def _soft(
         self, prompt: Int32[np.ndarray, " P"], critique: str, start: int, labels: StepLabels

@@ -9,11 +9,13 @@ from typing import final
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, JudgeError
 from stepcredit.core.protocols import ChatRenderer, Scale, Tokenizer, Writer
+from stepcredit.core.rationales import tell
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.judges.tallies import OnTally, no_tally
 from stepcredit.judges.thinkprm.chains import ChainWriter, ThinkPRMSettings
 from stepcredit.judges.thinkprm.prompt import PromptBuilder
+from stepcredit.judges.thinkprm.rationales import critique_of_prefix, critique_of_solution
 from stepcredit.judges.thinkprm.signatures import Chain, ChainCounts, Status
 from stepcredit.judges.together import together
 
@@ -102,9 +104,17 @@ class ThinkPRMJudge:
             return ()
         if self._settings.mode == "labels":
             (chains,) = await self._ended(steps, (size,))
+            for number, chain in enumerate(chains):
+                scores = tuple(self._label_vote(chain, index) for index in range(size))
+                tell([critique_of_solution(chain, number=number, scores=scores)])
             return tuple(self._by_labels(chains, index) for index in range(size))
         prefixes = await self._ended(steps, range(1, size + 1))
-        if self._settings.mode == "prefixes":
+        by_score = self._settings.mode == "prefixes"
+        for index, chains in enumerate(prefixes):
+            for number, chain in enumerate(chains):
+                score = self._score_vote(chain) if by_score else self._own_label_vote(chain, index)
+                tell([critique_of_prefix(chain, number=number, step=index, score=score)])
+        if by_score:
             return tuple(self._by_score(chains) for chains in prefixes)
         return tuple(self._by_own_label(chains, index) for index, chains in enumerate(prefixes))
 
@@ -146,25 +156,37 @@ class ThinkPRMJudge:
 
     def _valid(self, chains: Sequence[Chain]) -> list[Chain]:
         """Chains with a score that counts."""
+        return [chain for chain in chains if self._counts(chain)]
+
+    def _counts(self, chain: Chain) -> bool:
         keep = self._settings.keep_contradicting
-        return [
-            chain for chain in chains if chain.score is not None and (keep or chain.status is not Status.CONTRADICTS)
-        ]
+        return chain.score is not None and (keep or chain.status is not Status.CONTRADICTS)
+
+    def _label_vote(self, chain: Chain, index: int) -> float | None:
+        """What a chain on the whole solution adds to the mean of a step."""
+        return _label_score(chain, index) if self._counts(chain) else None
+
+    def _score_vote(self, chain: Chain) -> float | None:
+        return chain.score if self._counts(chain) else None
+
+    def _own_label_vote(self, chain: Chain, index: int) -> float | None:
+        looked = chain.labels is not None and chain.labels.own[index] is not None
+        return self._label_vote(chain, index) if looked else None
 
     def _by_labels(self, chains: Sequence[Chain], index: int) -> Verdict:
-        found = [_label_score(chain, index) for chain in self._valid(chains) if chain.labels is not None]
+        found = [self._label_vote(chain, index) for chain in chains]
         return _verdict([score for score in found if score is not None], chains)
 
     def _by_score(self, chains: Sequence[Chain]) -> Verdict:
-        return _verdict([chain.score for chain in self._valid(chains) if chain.score is not None], chains)
+        found = [self._score_vote(chain) for chain in chains]
+        return _verdict([score for score in found if score is not None], chains)
 
     def _by_own_label(self, chains: Sequence[Chain], index: int) -> Verdict:
-        read = [chain for chain in self._valid(chains) if chain.labels is not None]
-        looked = [chain for chain in read if chain.labels is not None and chain.labels.own[index] is not None]
-        if read and not looked:
+        read = [chain.labels for chain in self._valid(chains) if chain.labels is not None]
+        if read and all(labels.own[index] is None for labels in read):
             calls = tuple(call for chain in chains for call in chain.calls)
             return Verdict(reason="every chain stopped at an error before this step", calls=calls)
-        found = [_label_score(chain, index) for chain in looked]
+        found = [self._own_label_vote(chain, index) for chain in chains]
         return _verdict([score for score in found if score is not None], chains)
 
 

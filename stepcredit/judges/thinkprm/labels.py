@@ -71,6 +71,15 @@ def label_places(critique: str, steps: int) -> tuple[int, ...]:
     return tuple(match.start(match.lastindex or 1) for match in _BOX.finditer(critique))[:steps]
 
 
+def label_ends(critique: str, steps: int) -> tuple[int, ...]:
+    r"""Where the boxes of the first `steps` labels end.
+
+    >>> label_ends(r"a \boxed{correct} b \boxed{12} \boxed{\text{incorrect} } c", 5)
+    (17, 56)
+    """
+    return tuple(match.end() for match in _BOX.finditer(critique))[:steps]
+
+
 def contradicts(labels: StepLabels, score: float) -> bool:
     """True if the labels and the final answer say different things: no step incorrect but a score below 1/2, or back.
 

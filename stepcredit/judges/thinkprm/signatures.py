@@ -45,6 +45,7 @@ class Chain:
         leaked: True if the critique holds special tokens of the chat, spelt out.
         partial: labels that stand there where they are not complete.
         soft: [L] probability of `correct` at each label read, `None` where it was not named; empty if not asked.
+        labels_from: where in the critique the round begins that the labels are of.
         tokens: tokens written, those of a first try included.
         calls: ids of its calls.
     """
@@ -59,6 +60,7 @@ class Chain:
     leaked: bool = False
     partial: int = 0
     soft: tuple[float | None, ...] = ()
+    labels_from: int = 0
     tokens: int = 0
     calls: tuple[str, ...] = ()
 

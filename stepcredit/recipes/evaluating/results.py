@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, final
 
 from stepcredit.core.protocols import Scale
@@ -14,10 +14,11 @@ from stepcredit.recipes.evaluating.comparing import PairedJudges
 from stepcredit.recipes.evaluating.figures import ALL, Figures, Row
 from stepcredit.recipes.evaluating.reading import Reading
 from stepcredit.recipes.evaluating.tables import plots_of, tables_of
+from stepcredit.recipes.recorded.rationales import Told
 from stepcredit.recipes.recorded.tally import ranked
 from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.report.build import rollout_view
-from stepcredit.report.views import ReportData, RolloutView, TableView
+from stepcredit.report.views import ReportData, RolloutView, TableView, Truth
 from stepcredit.store.attempts import AttemptTotals
 
 STATUSES = ("answered", "unknown", "failed", "quarantined")
@@ -40,6 +41,7 @@ class Evaluated:
         scale: what the judge's scores mean.
         calls: model calls of the run, those of earlier sessions included.
         seconds: wall time of each part of this session.
+        told: what the judge wrote about the shown solutions, by rollout id.
     """
 
     labelled: LabelledSet
@@ -50,6 +52,7 @@ class Evaluated:
     scale: Scale
     calls: AttemptTotals
     seconds: Mapping[str, float]
+    told: Mapping[str, Told] = field(default_factory=dict[str, Told])
 
     @property
     def coverage(self) -> dict[str, int]:
@@ -175,7 +178,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Coverage):
         return {"asked": value.asked, "answered": value.answered, "unknown": value.unknown}
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
         return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, tuple | list):
@@ -204,6 +207,7 @@ def _views(found: Evaluated) -> tuple[RolloutView, ...]:
     for place in sorted(found.shown):
         item = found.shown[place]
         row, solution = rows.get(item.rollout.id), found.labelled.solutions[place]
+        told, threshold = found.told.get(item.rollout.id, Told()), found.figures.threshold
         label = CLEAN if solution.label is None else solution.label
         parts = [f"label: {_said(label)}"]
         if row is not None:
@@ -211,10 +215,19 @@ def _views(found: Evaluated) -> tuple[RolloutView, ...]:
             differs = first_disagreement(row)
             parts += [] if differs is None else [f"first disagreement: step {differs}"]
         parts += [f"reason given with the label: {reason}" for reason in solution.reasons if reason]
-        parts += [reason] if (reason := found.readings[place].reason) else []
+        parts += [reason for reason in (found.readings[place].reason, told.note) if reason]
         method = solution.generator or found.labelled.split_of(solution)
         shown = item.judgement if item.judgement is not None and len(item.steps) else item.steps
-        views.append(rollout_view(shown, method=method, scale=found.scale, note="; ".join(parts)))
+        views.append(
+            rollout_view(
+                shown,
+                method=method,
+                scale=found.scale,
+                note="; ".join(parts),
+                rationales=told.rationales,
+                truth=Truth(solution.step_truth, found.readings[place].called(threshold), threshold),
+            )
+        )
     return tuple(views)
 
 

@@ -26,8 +26,10 @@ from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
 from stepcredit.recipes.recorded.judges import CallLog, SameModel
 from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
+from stepcredit.recipes.recorded.rationales import told_of
 from stepcredit.recipes.recorded.results import coverage_line, shown_places
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
+from stepcredit.recipes.recorded.settings import ASKS_MODEL
 from stepcredit.recipes.recorded.walk import Walked, WalkParts
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.session import Session, session
@@ -188,7 +190,14 @@ class _Running:
             compared = compare_runs(figures, settings.compare, part, judge=settings.judge)
         seconds["score"] = time.perf_counter() - began
         totals = self.folder.ledger.attempt_totals()
-        found = Evaluated(plan.labelled, readings, figures, compared, shown, self.judge.scale, totals, seconds)
+        told = told_of(
+            self.folder.ledger,
+            (shown[place].judgement for place in sorted(shown)),
+            characters=plan.recipe.report.rationales,
+            writes=settings.judge in ASKS_MODEL,
+        )
+        scale = self.judge.scale
+        found = Evaluated(plan.labelled, readings, figures, compared, shown, scale, totals, seconds, told)
         return self._close(found)
 
     @property

@@ -51,8 +51,11 @@ class GivenSteps:
     unit = "labelled step"
 
     def split(self, outcome: Outcome) -> Steps:
-        """[K] steps; an empty one holds the line ends behind it, so that none vanishes."""
+        """[K] steps; an empty one holds the line ends behind it, so that none vanishes; none without tokens."""
         rollout = outcome.rollout
+        if not len(rollout.completion_ids):  # left out, in quarantine
+            none = np.zeros(0, np.int32)
+            return Steps(outcome, none, self.unit, none.astype(np.bool_), closed=False)
         starts = _starts(self.solutions[rollout.id].steps)
         blocks = blocks_of(rollout, "auto")
         closed, in_answer = False, np.zeros(len(starts), np.bool_)

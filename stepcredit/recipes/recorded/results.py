@@ -8,6 +8,7 @@ from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Credit
 from stepcredit.credit.batch import CreditSummary
 from stepcredit.recipes.recorded.credit import Credited
+from stepcredit.recipes.recorded.rationales import Told
 from stepcredit.recipes.recorded.reading import ReadingCounts
 from stepcredit.recipes.recorded.rollouts import Grouping
 from stepcredit.recipes.recorded.settings import ReportPart
@@ -42,6 +43,7 @@ class WalkResult:
         skipped: lines of the file that could not be used.
         signatures: what the judge's model did, by name; empty if it counts nothing.
         reading: parse statistics of the judge, over all sessions.
+        told: what the judge wrote about the shown solutions, by rollout id.
     """
 
     tally: Tally
@@ -54,6 +56,7 @@ class WalkResult:
     skipped: tuple[SkippedLine, ...] = ()
     signatures: Mapping[str, int] = field(default_factory=dict[str, int])
     reading: ReadingCounts = ReadingCounts()  # noqa: RUF009 -- frozen
+    told: Mapping[str, Told] = field(default_factory=dict[str, Told])
 
 
 def summary_of(result: WalkResult, counts: Counts, *, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,12 +246,14 @@ def _views(result: WalkResult) -> tuple[RolloutView, ...]:
     views: list[RolloutView] = []
     for item in result.shown:
         credit = by_rollout.get(item.rollout.id)
+        told = result.told.get(item.rollout.id, Told())
         view = rollout_view(
             item.judgement or item.steps,
             beside=() if credit is None else (credit,),
             method=item.rollout.policy,
             scale=result.scale,
-            note=item.failed or item.quarantined,
+            note=item.failed or item.quarantined or told.note,
+            rationales=told.rationales,
         )
         views.append(view)
     return tuple(views)

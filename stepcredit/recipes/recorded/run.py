@@ -19,6 +19,7 @@ from stepcredit.recipes.recorded.input import read_input
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, SameModel, checker_of, opened_judge
 from stepcredit.recipes.recorded.limits import Quarantine, Turn, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID, Plan, facts_of, manifest_of, splitter_of
+from stepcredit.recipes.recorded.rationales import told_of
 from stepcredit.recipes.recorded.reading import ReadingCounts, ReadingJudge
 from stepcredit.recipes.recorded.results import (
     WalkResult,
@@ -196,7 +197,13 @@ class _Running:
         for line in signature_warnings(signatures):
             self.screen.say(line)
         totals, read = folder.ledger.attempt_totals(), self._read()
-        found = WalkResult(tally, shown, grouping, credited, totals, scale, seconds, skipped, signatures, read)
+        told = told_of(
+            folder.ledger,
+            (item.judgement for item in shown),
+            characters=plan.recipe.report.rationales,
+            writes=settings.judge in ASKS_MODEL,
+        )
+        found = WalkResult(tally, shown, grouping, credited, totals, scale, seconds, skipped, signatures, read, told)
         return self._close(found)
 
     def _read(self) -> ReadingCounts:

@@ -119,10 +119,14 @@ class CreditPart(Section):
 
 
 class ReportPart(Section):
-    """`[report]`: most solutions, and most characters of their texts, that the step viewer holds."""
+    """`[report]`: most solutions, and most characters of their texts, that the step viewer holds.
+
+    `rationales`: most characters of what the judge wrote about these; 0 shows none of it.
+    """
 
     solutions: int = Field(ge=0)
     characters: int = Field(ge=0)
+    rationales: int = Field(ge=0, default=20_000_000)
 
 
 class LimitsPart(Section):

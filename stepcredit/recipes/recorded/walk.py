@@ -9,8 +9,10 @@ import numpy as np
 
 from stepcredit.core.errors import BudgetError, DrainedError, JudgeError, PartialError, StepcreditError
 from stepcredit.core.protocols import Checker, Judge, Splitter
+from stepcredit.core.rationales import Rationale, hearing
 from stepcredit.core.records import Judgement, Outcome, Rollout, Steps, Verdict
 from stepcredit.recipes.draining import Drain
+from stepcredit.recipes.recorded.rationales import keep_rationales
 from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, each
 from stepcredit.recipes.recorded.rollouts import Grouping, RolloutMaker, cut
 from stepcredit.report.progress import Task
@@ -100,6 +102,7 @@ class Walked:
         failed: why the judge itself failed, empty if it did not; such verdicts are not kept, and asked for again.
         resumed: True if all that was needed had been kept by an earlier walk.
         quarantined: why it was left out, empty if it was not.
+        rationales: what the judge told; empty where a ledger keeps it, as a walk holds no texts.
     """
 
     steps: Steps
@@ -107,6 +110,7 @@ class Walked:
     failed: str = ""
     resumed: bool = False
     quarantined: str = ""
+    rationales: tuple[Rationale, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -312,7 +316,8 @@ async def _judged(
         return Walked(steps, decode(payload, resolve=lambda _kind, _name: steps), resumed=True)
     try:
         blank = (Verdict(reason=unread, calls=calls),) * len(steps)
-        verdicts = blank if unread or not len(steps) else await judge.judge(steps)
+        with hearing() as said:
+            verdicts = blank if unread or not len(steps) else await judge.judge(steps)
     except JudgeError as error:
         return _failed(steps, judge, str(error))
     except StepcreditError:
@@ -320,8 +325,10 @@ async def _judged(
     except Exception as error:  # noqa: BLE001 -- a solution that breaks the judge is counted and ends no other
         return _failed(steps, judge, f"the judge broke: {type(error).__name__}: {error}")
     judgement = Judgement(steps, verdicts, judge.fingerprint)
-    if ledger is not None:
-        ledger.put(VERDICTS, key, encode(judgement, nested=False))
+    if ledger is None:
+        return Walked(steps, judgement, rationales=tuple(said))
+    ledger.put(VERDICTS, key, encode(judgement, nested=False))
+    keep_rationales(ledger, key, said)
     return Walked(steps, judgement)
 
 

@@ -62,7 +62,7 @@ function isError(letter) {
 }
 
 // Filters. `state` is what the address keeps.
-const state = { view: "results", q: "", method: "", round: "", outcome: "", unknown: "", problem: "", sort: "", item: 0, step: 0, rule: 0 };
+const state = { view: "results", q: "", method: "", round: "", outcome: "", unknown: "", differs: "", problem: "", sort: "", item: 0, step: 0, rule: 0 };
 let shown = [];
 
 function matches(item) {
@@ -70,6 +70,7 @@ function matches(item) {
   if (state.round !== "" && index.round[item] !== Number(state.round)) return false;
   if (state.outcome !== "" && index.outcome[item] !== state.outcome) return false;
   if (state.problem !== "" && index.problem[item] !== Number(state.problem)) return false;
+  if (state.differs !== "" && index.differs[item] === null) return false;
   return state.unknown === "" || index.unknown[item] > 0;
 }
 

@@ -22,6 +22,7 @@ function entry(item) {
   if (index.round[item] !== null) parts.push("round " + index.round[item]);
   parts.push(steps === 1 ? "1 step" : steps + " steps");
   if (unknown) parts.push(unknown + " unknown");
+  if (index.differs[item] !== null) parts.push("disagrees at step " + index.differs[item]);
   const button = make(
     "button",
     { type: "button", "data-item": item, "aria-current": item === state.item },
@@ -83,6 +84,9 @@ function showFilters() {
   const search = document.getElementById("search");
   if (document.activeElement !== search) search.value = state.q;
   document.getElementById("unknown").checked = state.unknown !== "";
+  const differs = document.getElementById("differs");
+  differs.checked = state.differs !== "";
+  differs.parentElement.hidden = !index.labelled;
   const problem = document.getElementById("problem");
   problem.hidden = state.problem === "";
   problem.textContent = state.problem === "" ? "" : "✕ only: " + index.titles[Number(state.problem)];

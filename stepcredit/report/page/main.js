@@ -1,5 +1,5 @@
 // State in the address, keys, theme, and the start.
-const KEYS_OF_STATE = ["q", "method", "round", "outcome", "unknown", "problem", "sort", "item", "step", "rule"];
+const KEYS_OF_STATE = ["q", "method", "round", "outcome", "unknown", "differs", "problem", "sort", "item", "step", "rule"];
 const hasSolutions = index.size > 0;
 const hasResults = document.querySelector("#results .counts, #results table, #results .plots, #results .closing, #results .facts") !== null;
 
@@ -37,7 +37,7 @@ function go(change) {
   const item = state.item;
   Object.assign(state, change);
   if (!hasSolutions) return;
-  const filtered = ["q", "method", "round", "outcome", "unknown", "problem", "sort"].some((name) => name in change);
+  const filtered = ["q", "method", "round", "outcome", "unknown", "differs", "problem", "sort"].some((name) => name in change);
   if (filtered) choose();
   if (filtered && !shown.includes(state.item) && shown.length) state.item = shown[0];
   if (state.item !== item && !("step" in change)) state.step = 0;
@@ -70,6 +70,13 @@ function nextStep(wanted) {
   return undefined;
 }
 
+// Open what the judge wrote about the selected step, or close it.
+function turnTold() {
+  const votes = [...article.querySelectorAll(".step[aria-current] .told > details")];
+  const open = !votes.every((node) => node.open);
+  for (const node of votes) node.open = open;
+}
+
 function turnTheme() {
   const dark = getComputedStyle(document.documentElement).colorScheme.trim() === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
   document.documentElement.dataset.theme = dark ? "light" : "dark";
@@ -83,6 +90,8 @@ const KEYS = {
   h: () => selectStep(state.step - 1),
   e: () => nextStep(isError),
   u: () => nextStep((letter) => letter === "u"),
+  d: () => { if (index.differs[state.item] !== null) selectStep(index.differs[state.item]); },
+  o: () => turnTold(),
   "]": () => turnRound(1),
   "[": () => turnRound(-1),
   p: () => go({ problem: state.problem === "" ? String(index.problem[state.item]) : "" }),
@@ -112,7 +121,7 @@ function onKey(event) {
 function listen() {
   const byId = (name) => document.getElementById(name);
   for (const name of ["method", "round", "outcome", "sort"]) byId(name).addEventListener("change", (event) => go({ [name]: event.target.value }));
-  byId("unknown").addEventListener("change", (event) => go({ unknown: event.target.checked ? "1" : "" }));
+  for (const name of ["unknown", "differs"]) byId(name).addEventListener("change", (event) => go({ [name]: event.target.checked ? "1" : "" }));
   byId("problem").addEventListener("click", () => go({ problem: "" }));
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   let waiting = 0;

@@ -33,6 +33,12 @@ function head(solution, item) {
   chips.push(make("span", { class: "chip" }, counted(solution.tokens, solution)));
   if (solution.finish !== "stop") chips.push(make("span", { class: "chip" }, { length: "cut by length", open: "not finished" }[solution.finish]));
   if (solution.judge) chips.push(make("span", { class: "chip", title: solution.judge }, "judge ", make("b", {}, article.dataset.judge || solution.judge_name.slice(0, 40))));
+  const differs = index.differs[item];
+  if (differs !== null) {
+    const jump = make("button", { class: "chip differs", type: "button", title: "d" }, `judge and label disagree first at step ${differs}`);
+    jump.addEventListener("click", () => selectStep(differs));
+    chips.push(jump);
+  }
   if (others > 0 && state.problem === "") {
     const more = make("button", { class: "chip", type: "button", title: "p" }, `${others.toLocaleString("en")} more of this problem`);
     more.addEventListener("click", () => go({ problem: String(index.problem[item]) }));
@@ -68,6 +74,7 @@ function mapOf(solution, letters) {
     const width = Math.max(0.6, (1000 * (token - first)) / total - gap);
     const cell = draw("rect", { x: (1000 * first) / total, y: 0, width, height: 13, rx: 1.5, style: `fill:${toneOf(letters[number])}`, "data-step": number });
     box.append(cell);
+    if (step.differs) box.append(draw("rect", { class: "differs", x: (1000 * first) / total, y: 13.2, width, height: 1.8 }));
   });
   if (solution.rules.length) {
     const height = (value) => (21 * Math.min(1, Math.abs(value) / (index.peak || 1)));
@@ -142,23 +149,26 @@ function piecesOf(step) {
   });
 }
 
-function verdictOf(step, letter) {
+function verdictOf(step, letter, number, first) {
   const parts = [];
   if (LABELS[letter] && letter !== "-") parts.push(make("div", { class: "say" }, make("i", {}, LABELS[letter].mark), LABELS[letter].name));
   const told = LABELS[letter] && (step.at === 0 || step.at === 1); // such a score says what the label says
   if (step.v !== undefined && !told) parts.push(make("div", { class: "score" }, step.v.toFixed(3), make("u", { style: `--w:${100 * step.at}%` })));
   if (step.why) parts.push(make("p", {}, step.why));
+  for (const node of [votesNode(opened, step, number), labelNode(step, first)]) if (node) parts.push(node);
   return make("div", { class: "verdict" }, ...parts);
 }
 
 function stepNode(step, number, letter) {
+  const first = index.differs[state.item] === number;
   const tone = letter >= "0" && letter <= "9" ? `--tone:${toneOf(letter)}` : null;
   const node = make(
     "div",
-    { class: "step tone-" + letter, "data-step": number, style: tone },
+    { class: "step tone-" + letter + (first ? " first-differs" : ""), "data-step": number, style: tone },
     make("span", { class: "at" }, String(number)),
     make("div", { class: "text" }, ...piecesOf(step)),
-    verdictOf(step, letter),
+    verdictOf(step, letter, number, first),
+    rationalesOf(opened, number),
   );
   node.addEventListener("click", () => selectStep(number, false));
   return node;
@@ -205,6 +215,7 @@ function drawSolution() {
     make("p", { class: "statement" }, solution.problem),
     ...remarks(solution),
     make("div", { class: "bar" }, mapOf(solution, letters), under(solution, letters)),
+    ...[overview(solution)].filter((node) => node !== null),
     ...thoughtNodes(solution, letters),
   );
   selectStep(state.step, false);
