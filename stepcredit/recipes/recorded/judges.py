@@ -101,6 +101,11 @@ class CallLog:
         except BudgetError as error:
             raise BudgetError(f"{error}; {OPENING}") from error
 
+    @property
+    def budget(self) -> Budget:
+        """What calls count against, for others who ask in the same run."""
+        return self._budget
+
     def drain(self) -> None:
         """From now on no request is begun."""
         self._budget.drain()

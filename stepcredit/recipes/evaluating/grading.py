@@ -1,0 +1,191 @@
+"""The reasons part of MR-Score: is the reason that a judge gave the true one? A chat model or a file says so."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, final
+
+from stepcredit.core.digests import digest
+from stepcredit.core.errors import EngineError, UsageError
+from stepcredit.engines.server.settings import ServerSettings
+from stepcredit.evaluation.first_error import CLEAN
+from stepcredit.evaluation.judge_sets import LabelledSolution
+from stepcredit.evaluation.labelled_lines import lines, unique
+from stepcredit.evaluation.named_sets import LabelledSet
+from stepcredit.judges.reason_grader import GivenReason, Grade, ReasonGrader, ReasonGraderSettings
+from stepcredit.recipes.evaluating.reading import Reading
+from stepcredit.recipes.evaluating.settings import GraderPart
+from stepcredit.recipes.evaluating.solutions import problem_of
+from stepcredit.recipes.recorded.judges import CallLog
+from stepcredit.recipes.recorded.settings import given
+from stepcredit.recipes.recorded.tally import ranked
+from stepcredit.store.ledger import Ledger
+
+STAGE = "grade"
+"""Stage of the ledger: grades of reasons, by grader and all that it was shown."""
+
+
+@final
+@dataclass(frozen=True)
+class Graded:
+    """What became of a judge's reasons.
+
+    Args:
+        grader: the model, or the file, that says whether they are right; empty if nothing does.
+        grades: by id, of the wrong solutions whose first wrong step the judge named; `None` says nothing of the others.
+        failed: how many the grader failed on; asked again by the same command.
+    """
+
+    grader: str = ""
+    grades: Mapping[str, Grade] = field(default_factory=dict[str, Grade])
+    failed: int = 0
+
+    @property
+    def right(self) -> dict[str, bool | None] | None:
+        """By id, whether the reason is the true one; `None` if nobody was asked."""
+        return {name: grade.right for name, grade in self.grades.items()} if self.grader else None
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """Counts, and why grades are unknown, the most frequent first; `None` if nobody was asked."""
+        if not self.grader:
+            return None
+        counts = Counter(grade.right for grade in self.grades.values())
+        whys = Counter(grade.why for grade in self.grades.values() if grade.right is None)
+        told = {"grader": self.grader, "asked": len(self.grades), "right": counts[True], "wrong": counts[False]}
+        return {**told, "unknown": counts[None], "unknown_reasons": ranked(whys)}
+
+
+def check_grader(part: GraderPart, labelled: LabelledSet, *, reasons: bool) -> None:
+    """Refuse a grader that has nothing to grade, before any work.
+
+    Args:
+        part: `[grader]`.
+        labelled: the set.
+        reasons: the judge gives reasons.
+
+    Raises:
+        UsageError: naming the mend.
+    """
+    asks = part.server is not None or part.model is not None
+    if not given(part):
+        return
+    if labelled.metric != "mr-score":
+        raise UsageError(f"[grader] grades reasons for MR-Score, which {labelled.name} does not have; leave it out")
+    if part.labels is not None and asks:
+        raise UsageError("grader.labels holds grades, and grader.server makes them; leave one of them out")
+    if part.labels is None and (part.server is None or part.model is None):
+        mend = "set grader.server and grader.model, or grader.labels"
+        raise UsageError(f"[grader] needs a chat model with its server, or a file of grades; {mend}")
+    if asks and not reasons:
+        mend = "give --judge step-critic --set judge.variant=reason, or grades made elsewhere with grader.labels"
+        raise UsageError(f"a grader reads the reasons that a judge gives, and this one gives none; {mend}")
+
+
+async def grade_reasons(
+    part: GraderPart,
+    labelled: LabelledSet,
+    readings: Sequence[Reading],
+    *,
+    threshold: float,
+    calls: CallLog,
+    ledger: Ledger,
+) -> Graded:
+    """Grades of the reasons for first wrong steps that the judge named.
+
+    Args:
+        part: `[grader]`.
+        labelled: the set.
+        readings: [n] what the judge said.
+        threshold: a step whose score is below it is called wrong.
+        calls: counts requests and keeps their records.
+        ledger: keeps grades that could be read; they are not asked again.
+
+    Raises:
+        UsageError: if the file of grades cannot be used.
+        BudgetError: if a limit on calls or cost is reached.
+    """
+    pairs = zip(labelled.solutions, readings, strict=True)
+    named = {s.id: (s, r) for s, r in pairs if s.label != CLEAN and r.first_wrong(threshold) == s.label}
+    if part.labels is not None:
+        known = read_grades(Path(part.labels), {solution.id for solution in labelled.solutions})
+        none = Grade(None, "the file of grades does not say")
+        return Graded(Path(part.labels).name, {name: known.get(name, none) for name in named})
+    if part.server is None:
+        return Graded()
+    found: dict[str, Grade] = {}
+    asked: dict[str, GivenReason] = {}
+    for name, (solution, reading) in named.items():
+        wanted = given_reason(solution, reading)
+        if isinstance(wanted, Grade):
+            found[name] = wanted
+        else:
+            asked[name] = wanted
+    async with _opened(part, calls) as grader:
+        grades = await asyncio.gather(*(_kept(grader, one, ledger) for one in asked.values()), return_exceptions=True)
+    failed = 0
+    for name, grade in zip(asked, grades, strict=True):
+        if isinstance(grade, BaseException) and not isinstance(grade, EngineError):
+            raise grade
+        failed += isinstance(grade, EngineError)
+        found[name] = Grade(None, "the grader failed") if isinstance(grade, BaseException) else grade
+    return Graded(part.model or "", {name: found[name] for name in named}, failed)
+
+
+def given_reason(solution: LabelledSolution, reading: Reading) -> GivenReason | Grade:
+    """What a grader is shown of a wrong solution whose first wrong step was named, or why it can be shown nothing."""
+    first = CLEAN if solution.label is None else solution.label
+    said = reading.reasons[first] if reading.reasons else ""
+    if not said.strip():
+        return Grade(None, "the judge gave no reason")
+    if not any(text.strip() for text in solution.reasons):
+        return Grade(None, "the set records no reason")
+    return GivenReason(problem_of(solution), solution.steps, first, solution.reasons, said, solution.mended)
+
+
+def read_grades(path: Path, ids: set[str]) -> dict[str, Grade]:
+    """Grades of a file: `id` and `reason_right` (true, false, or null: not known) a line.
+
+    Raises:
+        UsageError: if a line cannot be used, its id is not in the set, or two lines share one.
+        MachineError: if the file may not be read.
+    """
+    found: dict[str, Grade] = {}
+    places: list[tuple[str, str]] = []
+    for line in lines(path):
+        name = line.text("id")
+        if name not in ids:
+            raise line.wrong(f"no solution of the set has the id {name!r}")
+        if "reason_right" not in line.row:
+            raise line.wrong(
+                f"no key `reason_right`; the keys are {', '.join(line.row)}; write null if it is not known"
+            )
+        right = line.truth("reason_right")
+        found[name] = Grade(right, "the file of grades says that it is not known" if right is None else "")
+        places.append((name, line.place))
+    unique(places)
+    return found
+
+
+@asynccontextmanager
+async def _opened(part: GraderPart, calls: CallLog) -> AsyncGenerator[ReasonGrader]:
+    from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
+
+    settings = ServerSettings(part.server or "", model=part.model or "")
+    async with ServerClient(settings, budget=calls.budget, on_attempt=calls.take) as client:
+        yield ReasonGrader(client, ReasonGraderSettings(**given(part, "max_tokens", "temperature", "seed")))
+
+
+async def _kept(grader: ReasonGrader, asked: GivenReason, ledger: Ledger) -> Grade:
+    """The grade, from the ledger if it is there; one that could not be read is not kept, and asked for again."""
+    key = digest(grader.fingerprint, asked)
+    kept = ledger.get(STAGE, key)
+    if kept is not None:
+        return Grade(kept["right"], calls=tuple(kept["calls"]))
+    grade = await grader.grade(asked)
+    if grade.right is not None:
+        ledger.put(STAGE, key, {"right": grade.right, "calls": list(grade.calls)})
+    return grade
