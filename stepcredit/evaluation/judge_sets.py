@@ -65,6 +65,11 @@ class LabelledSolution:
     mended: tuple[str, ...] = ()
 
     @property
+    def asked(self) -> str:
+        """What was asked, with the choices where it has some."""
+        return f"{self.problem}\n\n{self.options}" if self.options else self.problem
+
+    @property
     def step_truth(self) -> tuple[bool | None, ...]:
         """[K] True = right, `None` = not labelled: all steps where `error_steps` is given, else up to the first error.
 

@@ -10,17 +10,16 @@ from typing import Any, final
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import EngineError, UsageError
-from stepcredit.engines.server.settings import ServerSettings
 from stepcredit.evaluation.first_error import CLEAN
 from stepcredit.evaluation.judge_sets import LabelledSolution
 from stepcredit.evaluation.labelled_lines import lines, unique
 from stepcredit.evaluation.named_sets import LabelledSet
 from stepcredit.judges.reason_grader import GivenReason, Grade, ReasonGrader, ReasonGraderSettings
 from stepcredit.recipes.evaluating.reading import Reading
-from stepcredit.recipes.evaluating.settings import GraderPart
-from stepcredit.recipes.evaluating.solutions import problem_of
-from stepcredit.recipes.recorded.judges import CallLog
-from stepcredit.recipes.recorded.settings import given
+from stepcredit.recipes.evaluating.settings import EvaluateRecipe, GraderPart
+from stepcredit.recipes.recorded.judges import CallLog, server_settings
+from stepcredit.recipes.recorded.reading import RequestFields
+from stepcredit.recipes.recorded.settings import ServerPart, given
 from stepcredit.recipes.recorded.tally import ranked
 from stepcredit.store.ledger import Ledger
 
@@ -86,7 +85,7 @@ def check_grader(part: GraderPart, labelled: LabelledSet, *, reasons: bool) -> N
 
 
 async def grade_reasons(
-    part: GraderPart,
+    recipe: EvaluateRecipe,
     labelled: LabelledSet,
     readings: Sequence[Reading],
     *,
@@ -97,7 +96,7 @@ async def grade_reasons(
     """Grades of the reasons for first wrong steps that the judge named.
 
     Args:
-        part: `[grader]`.
+        recipe: `[grader]` and `[server]` are read.
         labelled: the set.
         readings: [n] what the judge said.
         threshold: a step whose score is below it is called wrong.
@@ -108,7 +107,7 @@ async def grade_reasons(
         UsageError: if the file of grades cannot be used.
         BudgetError: if a limit on calls or cost is reached.
     """
-    pairs = zip(labelled.solutions, readings, strict=True)
+    part, pairs = recipe.grader, zip(labelled.solutions, readings, strict=True)
     named = {s.id: (s, r) for s, r in pairs if s.label != CLEAN and r.first_wrong(threshold) == s.label}
     if part.labels is not None:
         known = read_grades(Path(part.labels), {solution.id for solution in labelled.solutions})
@@ -124,7 +123,7 @@ async def grade_reasons(
             found[name] = wanted
         else:
             asked[name] = wanted
-    async with _opened(part, calls) as grader:
+    async with _opened(part, recipe.server, calls) as grader:
         grades = await asyncio.gather(*(_kept(grader, one, ledger) for one in asked.values()), return_exceptions=True)
     failed = 0
     for name, grade in zip(asked, grades, strict=True):
@@ -143,7 +142,7 @@ def given_reason(solution: LabelledSolution, reading: Reading) -> GivenReason | 
         return Grade(None, "the judge gave no reason")
     if not any(text.strip() for text in solution.reasons):
         return Grade(None, "the set records no reason")
-    return GivenReason(problem_of(solution), solution.steps, first, solution.reasons, said, solution.mended)
+    return GivenReason(solution.asked, solution.steps, first, solution.reasons, said, solution.mended)
 
 
 def read_grades(path: Path, ids: set[str]) -> dict[str, Grade]:
@@ -171,10 +170,10 @@ def read_grades(path: Path, ids: set[str]) -> dict[str, Grade]:
 
 
 @asynccontextmanager
-async def _opened(part: GraderPart, calls: CallLog) -> AsyncGenerator[ReasonGrader]:
+async def _opened(part: GraderPart, waits: ServerPart, calls: CallLog) -> AsyncGenerator[ReasonGrader]:
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
-    settings = ServerSettings(part.server or "", model=part.model or "")
+    settings = server_settings(waits, part.server or "", part.model, RequestFields())
     async with ServerClient(settings, budget=calls.budget, on_attempt=calls.take) as client:
         yield ReasonGrader(client, ReasonGraderSettings(**given(part, "max_tokens", "temperature", "seed")))
 

@@ -12,6 +12,7 @@ from stepcredit.core.digests import digest
 from stepcredit.core.errors import BudgetError, DrainedError, PartialError, UsageError
 from stepcredit.core.protocols import Checker
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
+from stepcredit.evaluation.problem_sets import PROBLEM_SETS, TestedProblem, problems_of_rows, read_problem_set
 from stepcredit.judges.genprm.execution import CodeRunner
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
@@ -27,7 +28,6 @@ from stepcredit.recipes.evaluating.policy_results import (
     policy_report,
     policy_summary,
 )
-from stepcredit.recipes.evaluating.problem_sets import PROBLEM_SETS, TestedProblem, problems_of_rows, read_problem_set
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, PolicySettings, load_evaluate
 from stepcredit.recipes.evaluating.walking import refuse_holes
 from stepcredit.recipes.recorded.code_running import opened_runner
@@ -74,7 +74,7 @@ def run_policies(
     """Check recorded attempts at a problem set and score the models that made them, or go on where the folder stands.
 
     Args:
-        what: name of a set (`recipes.evaluating.problem_sets`), or a file of problems: `problem`, `answer`; the file
+        what: name of a set (`evaluation.problem_sets`), or a file of problems: `problem`, `answer`; the file
             of the attempts itself will do, where it holds the answers.
         settings: what to do.
         runner: runs programs that are answers, apart from this process; `None` takes that of the recipe's `[sandbox]`.

@@ -8,6 +8,7 @@ from stepcredit.core.errors import BudgetError, DrainedError, PartialError, Usag
 from stepcredit.core.protocols import Judge
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.evaluation.named_sets import LabelledSet, read_set
+from stepcredit.evaluation.problem_sets import PROBLEM_SETS
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
@@ -16,7 +17,6 @@ from stepcredit.recipes.evaluating.figures import measure
 from stepcredit.recipes.evaluating.frame import EvaluationResult, Frame, evaluation_manifest, open_frame
 from stepcredit.recipes.evaluating.grading import Graded, check_grader, grade_reasons
 from stepcredit.recipes.evaluating.judges import JudgeRequest, NamedJudge, judge_named
-from stepcredit.recipes.evaluating.problem_sets import PROBLEM_SETS
 from stepcredit.recipes.evaluating.reading import THRESHOLDS, Reading, read_verdicts
 from stepcredit.recipes.evaluating.results import Evaluated, closing_of, coverage_of, report_of, summary_of
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, EvaluateSettings, load_evaluate
@@ -171,7 +171,7 @@ class _Running:
     async def _grade(self, readings: tuple[Reading, ...]) -> Graded:
         """What a grader says of the judge's reasons, if one was named."""
         return await grade_reasons(
-            self.plan.recipe.grader,
+            self.plan.recipe,
             self.plan.labelled,
             readings,
             threshold=self._threshold,

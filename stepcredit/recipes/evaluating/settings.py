@@ -40,9 +40,9 @@ class MetricsPart(Section):
 class GraderPart(Section):
     """`[grader]`: who says whether the reason that a judge gave is the true one; without it there is no MR-Score.
 
-    `server` and `model` name a chat model that compares it with the recorded one, `max_tokens`, `temperature` and
-    `seed` say how; its calls count against the judge's limits. `labels` is a file of grades instead: `id` and
-    `reason_right` (true, false, or null: not known) a line.
+    `server` and `model` name a chat model that compares it with the recorded one; `max_tokens`, `temperature` and
+    `seed` say how. Waits and prices are those of `[server]`, and its calls count against the judge's limits. `labels`
+    is a file of grades instead: `id` and `reason_right` (true, false, or null: not known) a line.
     """
 
     server: str | None = None
