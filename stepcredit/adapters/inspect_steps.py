@@ -144,7 +144,8 @@ def first_error_figures() -> Metric:
 
     def figures(scores: list[SampleScore]) -> Value:
         columns = {name: _columns(mine) for name, mine in _grouped(_rows(scores)).items()}
-        labels, said = ({name: pair[side] for name, pair in columns.items()} for side in (0, 1))
+        labels = {name: known for name, (known, _) in columns.items()}
+        said = {name: predicted for name, (_, predicted) in columns.items()}
         found = first_error_splits(labels, said, seed=_SEED, resamples=1)
         named = {f"f1_{name}": score.f1 for name, score in found.splits.items()}  # a split that lacks a class has none
         missing = sum(score.coverage.unknown for score in found.splits.values())

@@ -209,6 +209,7 @@ def test_a_file_of_grades_that_cannot_be_used_names_its_line(
     with pytest.raises(UsageError, match=re.escape(told)) as error:
         run_evaluation("mr-gsm8k", asked(tmp_path / "run", "perfect", f"grader.labels={grades}", data=data))
     assert "grades.jsonl:1" in str(error.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_mr_ben_is_the_mean_of_its_subjects_and_a_grader_sees_mended_steps(tmp_path: Path) -> None:

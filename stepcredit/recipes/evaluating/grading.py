@@ -21,10 +21,14 @@ from stepcredit.recipes.recorded.judges import CallLog, server_settings
 from stepcredit.recipes.recorded.reading import RequestFields
 from stepcredit.recipes.recorded.settings import ServerPart, given
 from stepcredit.recipes.recorded.tally import ranked
+from stepcredit.report.progress import Progress, Task
 from stepcredit.store.ledger import Ledger
 
 STAGE = "grade"
 """Stage of the ledger: grades of reasons, by grader and all that it was shown."""
+
+
+FAILED = "the grader failed"
 
 
 @final
@@ -67,7 +71,8 @@ def check_grader(part: GraderPart, labelled: LabelledSet, *, reasons: bool) -> N
         reasons: the judge gives reasons.
 
     Raises:
-        UsageError: naming the mend.
+        UsageError: naming the mend, or the line of the file of grades that cannot be used.
+        MachineError: if that file may not be read.
     """
     asks = part.server is not None or part.model is not None
     if not given(part):
@@ -82,6 +87,8 @@ def check_grader(part: GraderPart, labelled: LabelledSet, *, reasons: bool) -> N
     if asks and not reasons:
         mend = "give --judge step-critic --set judge.variant=reason, or grades made elsewhere with grader.labels"
         raise UsageError(f"a grader reads the reasons that a judge gives, and this one gives none; {mend}")
+    if part.labels is not None:
+        read_grades(Path(part.labels), {solution.id for solution in labelled.solutions})
 
 
 async def grade_reasons(
@@ -92,6 +99,7 @@ async def grade_reasons(
     threshold: float,
     calls: CallLog,
     ledger: Ledger,
+    screen: Progress,
 ) -> Graded:
     """Grades of the reasons for first wrong steps that the judge named.
 
@@ -102,9 +110,9 @@ async def grade_reasons(
         threshold: a step whose score is below it is called wrong.
         calls: counts requests and keeps their records.
         ledger: keeps grades that could be read; they are not asked again.
+        screen: who is told.
 
     Raises:
-        UsageError: if the file of grades cannot be used.
         BudgetError: if a limit on calls or cost is reached.
     """
     part, pairs = recipe.grader, zip(labelled.solutions, readings, strict=True)
@@ -113,24 +121,21 @@ async def grade_reasons(
         known = read_grades(Path(part.labels), {solution.id for solution in labelled.solutions})
         none = Grade(None, "the file of grades does not say")
         return Graded(Path(part.labels).name, {name: known.get(name, none) for name in named})
-    if part.server is None:
-        return Graded()
-    found: dict[str, Grade] = {}
-    asked: dict[str, GivenReason] = {}
-    for name, (solution, reading) in named.items():
-        wanted = given_reason(solution, reading)
-        if isinstance(wanted, Grade):
-            found[name] = wanted
-        else:
-            asked[name] = wanted
-    async with _opened(part, recipe.server, calls) as grader:
-        grades = await asyncio.gather(*(_kept(grader, one, ledger) for one in asked.values()), return_exceptions=True)
-    failed = 0
+    shown = {name: given_reason(solution, reading) for name, (solution, reading) in named.items()}
+    asked = {name: one for name, one in shown.items() if isinstance(one, GivenReason)}
+    task = screen.start("grade reasons", total=len(asked), unit="reasons")
+    try:
+        async with _opened(part, recipe.server, calls) as grader:
+            work = (_kept(grader, one, ledger, task) for one in asked.values())
+            grades = await asyncio.gather(*work, return_exceptions=True)
+    finally:
+        task.finish()
+    found = {name: one for name, one in shown.items() if isinstance(one, Grade)}
     for name, grade in zip(asked, grades, strict=True):
         if isinstance(grade, BaseException) and not isinstance(grade, EngineError):
             raise grade
-        failed += isinstance(grade, EngineError)
-        found[name] = Grade(None, "the grader failed") if isinstance(grade, BaseException) else grade
+        found[name] = Grade(None, FAILED) if isinstance(grade, BaseException) else grade
+    failed = sum(isinstance(grade, EngineError) for grade in grades)
     return Graded(part.model or "", {name: found[name] for name in named}, failed)
 
 
@@ -178,13 +183,12 @@ async def _opened(part: GraderPart, waits: ServerPart, calls: CallLog) -> AsyncG
         yield ReasonGrader(client, ReasonGraderSettings(**given(part, "max_tokens", "temperature", "seed")))
 
 
-async def _kept(grader: ReasonGrader, asked: GivenReason, ledger: Ledger) -> Grade:
+async def _kept(grader: ReasonGrader, asked: GivenReason, ledger: Ledger, task: Task) -> Grade:
     """The grade, from the ledger if it is there; one that could not be read is not kept, and asked for again."""
     key = digest(grader.fingerprint, asked)
     kept = ledger.get(STAGE, key)
-    if kept is not None:
-        return Grade(kept["right"], calls=tuple(kept["calls"]))
-    grade = await grader.grade(asked)
-    if grade.right is not None:
+    grade = Grade(kept["right"], calls=tuple(kept["calls"])) if kept is not None else await grader.grade(asked)
+    task.advance(unknown=grade.right is None)
+    if kept is None and grade.right is not None:
         ledger.put(STAGE, key, {"right": grade.right, "calls": list(grade.calls)})
     return grade

@@ -27,6 +27,7 @@ from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
 from stepcredit.recipes.recorded.results import shown_places
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
+from stepcredit.recipes.recorded.settings import given
 from stepcredit.recipes.recorded.walk import Walked, WalkParts
 from stepcredit.report.progress import Progress, SilentProgress
 from stepcredit.store.run_folder import RunFolder
@@ -140,8 +141,7 @@ class _Running:
         settings, part = plan.settings, plan.recipe.metrics
         with frame.timed("judge"):
             readings, shown = await self._judge_all()
-        with frame.timed("grade"):
-            graded = await self._grade(readings)
+        graded = await self._grade(readings)
         with frame.timed("score"):
             frame.screen.say("scoring: intervals by bootstrap")
             figures = measure(
@@ -165,19 +165,24 @@ class _Running:
 
     @property
     def _threshold(self) -> float:
-        given = self.plan.recipe.metrics.threshold
-        return THRESHOLDS[self.judge.scale] if given is None else given
+        chosen = self.plan.recipe.metrics.threshold
+        return THRESHOLDS[self.judge.scale] if chosen is None else chosen
 
     async def _grade(self, readings: tuple[Reading, ...]) -> Graded:
         """What a grader says of the judge's reasons, if one was named."""
-        return await grade_reasons(
-            self.plan.recipe,
-            self.plan.labelled,
-            readings,
-            threshold=self._threshold,
-            calls=self.calls,
-            ledger=self.frame.folder.ledger,
-        )
+        plan, frame = self.plan, self.frame
+        if not given(plan.recipe.grader):
+            return Graded()
+        with frame.timed("grade"):
+            return await grade_reasons(
+                plan.recipe,
+                plan.labelled,
+                readings,
+                threshold=self._threshold,
+                calls=self.calls,
+                ledger=frame.folder.ledger,
+                screen=frame.screen,
+            )
 
     async def _judge_all(self) -> tuple[tuple[Reading, ...], dict[int, Walked]]:
         """What the judge said of each solution, and the solutions for the viewer."""
