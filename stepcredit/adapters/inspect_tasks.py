@@ -1,30 +1,26 @@
-"""Tasks for inspect_ai (extra `inspect`): any model it can ask, as a critic on step-labelled solutions.
+"""Tasks for inspect_ai (extra `inspect`): any model it can ask, as a judge on step-labelled solutions or on problems.
 
     inspect eval stepcredit/processbench -T data=DATA --model openai/NAME
+    inspect eval stepcredit/math_500 -T data=DATA --model openai/NAME --epochs 8
 
-Prompt, reading and metric are those of `stepcredit evaluate --judge critic`; inspect_ai asks, retries and logs.
+Files, prompts, reading, checking and metrics are those of `stepcredit evaluate`; inspect_ai asks, retries and logs.
 """
 
 # pyright: reportMissingImports=false, reportUnknownParameterType=false, reportUntypedFunctionDecorator=false
 # pyright: reportUnknownArgumentType=false, reportUntypedBaseClass=false
 # Where the extra is not installed its types are unknown.
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from inspect_ai import Task, task
-from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, metric, scorer
-from inspect_ai.solver import TaskState, generate
+from inspect_ai import Epochs, Task, task
+from inspect_ai.dataset import MemoryDataset
+from inspect_ai.solver import generate
 
-from stepcredit.core.errors import UsageError
-from stepcredit.evaluation.first_error import first_below, first_error_splits
-from stepcredit.evaluation.judge_sets import LabelledSolution
-from stepcredit.evaluation.named_sets import LabelledSet, read_set
-from stepcredit.judges.critic import CriticSettings, critic_prompt, last_boxed, verdicts_of
-
-_SEED = 0
+from stepcredit.adapters.inspect_problems import all_attempts, final_answer, problem_samples
+from stepcredit.adapters.inspect_steps import every_step, first_mistake, first_wrong_step, judging, reasoned_first_step
+from stepcredit.evaluation.named_sets import read_set
+from stepcredit.evaluation.prmscore import PRMBENCH_GROUPS
 
 
 @task
@@ -44,8 +40,78 @@ def processbench(data: str = "data", limit: int | None = None) -> Task:
 
 
 @task
+def prmbench(data: str = "data", limit: int | None = None) -> Task:
+    """PRMBench: say of every step whether it is right; PRMScore of each class, of the groups and over all steps.
+
+    Args:
+        data: as in `processbench`.
+        limit: as in `processbench`.
+
+    Raises:
+        UsageError: as in `processbench`.
+
+    Source: Song et al. 2025, arXiv:2501.03124. Differs: the prompt is in our words.
+    """
+    found = read_set("prmbench", Path(data))
+    classes = {name for members in PRMBENCH_GROUPS.values() for name in members}
+    mine = tuple(one for one in found.solutions if one.kind in classes and one.error_steps is not None)
+    return judging(replace(found, solutions=mine), "each", every_step(), limit)
+
+
+@task
+def mr_gsm8k(data: str = "data", limit: int | None = None, *, grader: bool = False) -> Task:
+    """MR-GSM8K: name the first wrong step and say what is wrong with it; MR-Score and its parts.
+
+    Args:
+        data: as in `processbench`.
+        limit: as in `processbench`.
+        grader: ask the model of the role `grader` (`--model-role grader=NAME`) whether the reason is the true one;
+            without it there is no MR-Score.
+
+    Raises:
+        UsageError: as in `processbench`.
+
+    Source: Zeng et al. 2023, arXiv:2312.17080. Differs: the prompts are in our words.
+    """
+    return judging(read_set("mr-gsm8k", Path(data)), "reason", reasoned_first_step(grader=grader), limit)
+
+
+@task
+def mr_ben(data: str = "data", limit: int | None = None, *, grader: bool = False) -> Task:
+    """MR-Ben: as `mr_gsm8k`, by subject, and the mean of the subjects.
+
+    Args:
+        data: as in `processbench`.
+        limit: as in `processbench`.
+        grader: as in `mr_gsm8k`.
+
+    Raises:
+        UsageError: as in `processbench`.
+
+    Source: Zeng et al. 2024, arXiv:2406.13975. Differs: the prompts are in our words.
+    """
+    return judging(read_set("mr-ben", Path(data)), "reason", reasoned_first_step(grader=grader), limit)
+
+
+@task
+def bigbench_mistake(data: str = "data", limit: int | None = None) -> Task:
+    """BIG-Bench Mistake: name the first mistake of each trace, or its absence; accuracy by task.
+
+    Args:
+        data: as in `processbench`.
+        limit: as in `processbench`.
+
+    Raises:
+        UsageError: as in `processbench`.
+
+    Source: Tyen et al. 2023, arXiv:2311.08516. Differs: the prompt is in our words.
+    """
+    return judging(read_set("bigbench-mistake", Path(data)), "critic", first_mistake(), limit)
+
+
+@task
 def first_error(labelled: str, data: str = "data", limit: int | None = None) -> Task:
-    """The same on any step-labelled set.
+    """The first wrong step, on any step-labelled set.
 
     Args:
         labelled: name of a set (`evaluation.named_sets`), or a file of `problem`, `steps`, `label`.
@@ -55,76 +121,80 @@ def first_error(labelled: str, data: str = "data", limit: int | None = None) -> 
     Raises:
         UsageError: if there is no such set, or a line cannot be used.
     """
-    found = read_set(labelled, Path(data)).limited(limit)
-    asked = CriticSettings()
+    return judging(read_set(labelled, Path(data)), "critic", first_wrong_step(), limit)
+
+
+@task
+def problems(problem_set: str, data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """A set of problems, answered and checked; `--epochs N` gives N attempts at each.
+
+    Args:
+        problem_set: name of a set whose answers are no programs (`evaluation.problem_sets`), or a file of `problem`
+            and `answer`.
+        data: folder that holds the set's folder, or its file.
+        limit: so many problems, spread evenly; `None` takes all.
+        checker: `math` compares formulas with math-verify, `string` text, letters and numbers alone, `auto` the first
+            where math-verify is installed.
+
+    Raises:
+        UsageError: if there is no such set, its answers are programs, or a line cannot be used.
+        MachineError: if math-verify is asked for and not installed.
+
+    Source: credit.md 1.5 (avg@k, pass@k). Differs: what asks for the boxed answer is in our words.
+    """
+    samples = problem_samples(problem_set, Path(data), limit)
+    name = Path(problem_set).name.split(".")[0]
     return Task(
-        dataset=MemoryDataset([_sample(solution, found) for solution in found.solutions], name=found.name),
+        dataset=MemoryDataset(samples, name=name),
         solver=generate(),
-        scorer=first_wrong_step(),
-        config=GenerateConfig(temperature=asked.temperature, max_tokens=asked.max_tokens, seed=asked.seed),
+        scorer=final_answer(checker),
+        epochs=Epochs(1, all_attempts()),
     )
 
 
-def _sample(solution: LabelledSolution, found: LabelledSet) -> Sample:
-    problem = f"{solution.problem}\n\n{solution.options}" if solution.options else solution.problem
-    known = {"steps": len(solution.steps), "split": found.split_of(solution), "generator": solution.generator}
-    return Sample(critic_prompt(problem, solution.steps), target=str(solution.label), id=solution.id, metadata=known)
+@task
+def gsm8k(data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """GSM8K, test split; parameters as in `problems`."""
+    return problems("gsm8k", data, limit, checker)
 
 
-@metric
-def first_error_figures() -> Metric:
-    """The official F1 of each split and their mean, and the solutions without an answer; shares in [0, 1].
-
-    Source: Zheng et al. 2024, arXiv:2412.06559; genprm.md 9.2. Differs: none.
-    """
-
-    def figures(scores: list[SampleScore]) -> Value:
-        labels: dict[str, list[int]] = {}
-        said: dict[str, list[int | None]] = {}
-        for one in scores:
-            known = one.score.metadata or {}
-            if not {"split", "label", "predicted"} <= known.keys():
-                raise UsageError("first_error reads one reply a solution; leave --epochs at 1")
-            labels.setdefault(known["split"], []).append(known["label"])
-            said.setdefault(known["split"], []).append(known["predicted"])
-        found = first_error_splits(labels, said, seed=_SEED, resamples=1)
-        unknown = sum(score.coverage.unknown for score in found.splits.values())
-        named = {
-            f"f1_{name}": score.f1.value for name, score in found.splits.items() if score.f1 is not None
-        }  # a split that lacks a class has none
-        mean = {} if found.average is None else {"f1": found.average.value}
-        return {**mean, **named, "unknown": unknown}
-
-    return figures
+@task
+def math_500(data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """MATH-500; parameters as in `problems`."""
+    return problems("math-500", data, limit, checker)
 
 
-@scorer(metrics=[first_error_figures()])
-def first_wrong_step() -> Scorer:
-    """1 where the boxed index is the label, 0 where it is not or nothing can be read; the reason says which.
-
-    Source: genprm.md 9.3. Differs: a reply that was cut by length is unknown even if a box stands in it.
-    """
-
-    async def score(state: TaskState, target: Target) -> Score:
-        label, steps = int(target.text), int(state.metadata["steps"])
-        predicted, why = _read(state.output.completion, steps, cut=state.output.stop_reason == "max_tokens")
-        known = {"label": label, "predicted": predicted, "split": state.metadata["split"]}
-        answer = None if predicted is None else str(predicted)
-        return Score(value=int(predicted == label), answer=answer, explanation=why, metadata=known)
-
-    return score
+@task
+def aime24(data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """AIME 2024; parameters as in `problems`."""
+    return problems("aime24", data, limit, checker)
 
 
-def _read(reply: str, steps: int, *, cut: bool) -> tuple[int | None, str]:
-    """Index of the first wrong step, -1 for none, `None` with the reason."""
-    answer = last_boxed(reply)
-    if cut:
-        return None, "the reply was cut"
-    if answer is None:
-        return None, "the reply has no \\boxed{} answer"
-    verdicts = verdicts_of(answer, steps)
-    scores: Sequence[float | None] = [verdict.score for verdict in verdicts]
-    return first_below(scores), verdicts[0].reason if verdicts[0].score is None else reply
+@task
+def aime25(data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """AIME 2025; parameters as in `problems`."""
+    return problems("aime25", data, limit, checker)
 
 
-__all__ = ["first_error", "first_error_figures", "first_wrong_step", "processbench"]
+@task
+def amc23(data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """AMC 2023; parameters as in `problems`."""
+    return problems("amc23", data, limit, checker)
+
+
+@task
+def olympiadbench(data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """OlympiadBench; parameters as in `problems`."""
+    return problems("olympiadbench", data, limit, checker)
+
+
+@task
+def minerva(data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """Minerva; parameters as in `problems`."""
+    return problems("minerva", data, limit, checker)
+
+
+@task
+def gpqa(data: str = "data", limit: int | None = None, checker: str = "auto") -> Task:
+    """GPQA diamond; parameters as in `problems`."""
+    return problems("gpqa", data, limit, checker)

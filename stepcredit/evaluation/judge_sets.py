@@ -44,6 +44,7 @@ class LabelledSolution:
         final_answer_right: outcome, `None` if not recorded.
         reasons: why the first wrong step is wrong, in the words of those who labelled it.
         reference: a right solution, empty if none is given.
+        mended: the first wrong step as those who labelled it would have it.
     """
 
     id: str
@@ -61,6 +62,12 @@ class LabelledSolution:
     final_answer_right: bool | None = None
     reasons: tuple[str, ...] = ()
     reference: str = ""
+    mended: tuple[str, ...] = ()
+
+    @property
+    def asked(self) -> str:
+        """What was asked, with the choices where it has some."""
+        return f"{self.problem}\n\n{self.options}" if self.options else self.problem
 
     @property
     def step_truth(self) -> tuple[bool | None, ...]:
@@ -243,6 +250,7 @@ def _plain(line: Line, split: str) -> LabelledSolution:
         final_answer_right=line.truth("final_answer_correct"),
         reasons=line.texts("error_reasons") or tuple(filter(None, [line.text("error_reason", default="")])),
         reference=line.text("reference_solution", default=""),
+        mended=line.texts("rectified_step"),
     )
 
 

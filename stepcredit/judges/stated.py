@@ -18,6 +18,11 @@ _STEP = re.compile(
     rf"{_OPEN}first\s+error\s+step(?:\s+number)?\s*[:*\s]+(?:step\s+)?(?P<step>-?[0-9]{{1,9}}|n/?a|none){_END}",
     re.IGNORECASE | re.MULTILINE,
 )
+_REASON = re.compile(rf"{_OPEN}error\s+(?:analysis|reason)[*\s]*:[*\s]*(?P<text>.*)\Z", re.I | re.M | re.DOTALL)
+_DECISION = re.compile(
+    rf"{_OPEN}final\s+decision[*\s]*:[*\s\-]*(?P<word>correct|wrong|right|incorrect){_END}",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @final
@@ -64,6 +69,37 @@ def read_stated(text: str, steps: int | None = None) -> Stated | None:
     if correct != (first is None) or (first is not None and steps is not None and first >= steps):
         return None
     return Stated(correct, first)
+
+
+def read_reason(text: str) -> str | None:
+    r"""Why the first wrong step is wrong: all that follows the line `Error Analysis:` or `Error Reason:`.
+
+    Returns:
+        `None` if there is no such line, or nothing follows it.
+
+    >>> read_reason("First Error Step: 2\nError Analysis: It adds\nwhere it should subtract.\n")
+    'It adds\nwhere it should subtract.'
+
+    Source: own, after the replies recorded in MR-GSM8K. Differs: none.
+    """
+    found = _REASON.search(text)
+    return found["text"].strip() or None if found else None
+
+
+def read_decision(text: str) -> bool | None:
+    r"""What a grader of a reason decides: True for correct; all `Final Decision:` lines must say the same.
+
+    Returns:
+        `None` if there is none, or they contradict one another.
+
+    >>> read_decision("3. Final Decision:\n- Correct"), read_decision("Final Decision: partly correct")
+    (True, None)
+
+    Source: own, after the grades recorded in MR-GSM8K. Differs: a decision of other words is unknown, where the
+    released script takes any that holds the word `correct`.
+    """
+    words = {found["word"].lower() in ("correct", "right") for found in _DECISION.finditer(text)}
+    return words.pop() if len(words) == 1 else None
 
 
 def _place(word: str) -> int | None:

@@ -1,12 +1,12 @@
 """The step critic: a chat model looks once at a solution and says of every step whether it is right, or which is not.
 
-Two variants. `each` asks for yes or no on every step; `index` for the first wrong step alone. The words and the reply
-forms are our own; `critic` holds the ProcessBench protocol.
+Three variants. `each` asks for yes or no on every step; `index` for the first wrong step alone; `reason` for that step
+and what is wrong with it. The words and the reply forms are our own; `critic` holds the ProcessBench protocol.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 from stepcredit.core.digests import digest
@@ -17,7 +17,7 @@ from stepcredit.core.records import Steps, Verdict
 from stepcredit.judges.critic import verdicts_of
 from stepcredit.judges.verdicts import unknown
 
-Variant = Literal["each", "index"]
+Variant = Literal["each", "index", "reason"]
 
 PROMPT_VERSION = 1
 """Raised when the wording changes; part of the fingerprint."""
@@ -48,13 +48,20 @@ and the steps before it. Stop at the first wrong step.
 End your reply with the number of that step, or the word none if all steps are right, in a tag:
 
 <first_error>none</first_error>""",
+    "reason": """Check the steps in order. A step is wrong if what it states is false or does not follow from the
+problem and the steps before it. Stop at the first wrong step.
+
+End your reply with the number of that step, or the word none if all steps are right, in a tag. If there is such a step,
+say behind it, in a second tag and in one to three sentences, what is wrong with that step and what would be right:
+
+<first_error>none</first_error>
+<error_reason>...</error_reason>""",
 }
 
-_TAG = re.compile(r"<(?=/?(?:step_[0-9]+|problem|verdicts|first_error)\b)")
-_BLOCKS: dict[Variant, re.Pattern[str]] = {
-    "each": re.compile(r"<verdicts>((?:(?!<verdicts>).)*?)</verdicts>", re.DOTALL),
-    "index": re.compile(r"<first_error>([^<]*)</first_error>"),
-}
+_TAG = re.compile(r"<(?=/?(?:step_[0-9]+|problem|verdicts|first_error|error_reason)\b)")
+_VERDICTS = re.compile(r"<verdicts>((?:(?!<verdicts>).)*?)</verdicts>", re.DOTALL)
+_FIRST = re.compile(r"<first_error>([^<]*)</first_error>")
+_REASON = re.compile(r"<error_reason>((?:(?!</?error_reason>).)*)</error_reason>", re.DOTALL)
 _LINE = re.compile(r"(?:step\s+)?([0-9]{1,9})\s*:\s*(yes|no)\.?", re.IGNORECASE)
 
 
@@ -64,7 +71,8 @@ class StepCriticSettings:
     """How the step critic is asked.
 
     Args:
-        variant: `each` gives every step a verdict; `index` those up to the first wrong one.
+        variant: `each` gives every step a verdict; `index` those up to the first wrong one; `reason` the same, and
+            the reason of the first wrong step is what the model says of it, empty if it says nothing.
         max_tokens: upper bound on the tokens of the reply.
         temperature: 0 for a greedy reply.
         seed: of the reply; several critics with seeds of their own vote in a `VotingJudge`.
@@ -80,7 +88,7 @@ class StepCriticSettings:
 
     def __post_init__(self) -> None:
         if self.variant not in _TASKS:
-            raise UsageError(f"the step critic's variant must be each or index, got {self.variant!r}")
+            raise UsageError(f"the step critic's variant must be each, index or reason, got {self.variant!r}")
         if self.max_tokens < 1:
             raise UsageError(f"max_tokens must be at least 1, got {self.max_tokens}")
 
@@ -130,9 +138,8 @@ class StepCritic:
         except EngineError as error:
             raise JudgeError(f"the step critic's model failed: {error}", item=steps.rollout.id) from error
         calls = (reply.call,)
-        read = read_each if settings.variant == "each" else read_index
         if reply.finish == "stop":
-            verdicts = read(reply.text, len(steps), calls=calls)
+            verdicts = READERS[settings.variant](reply.text, len(steps), calls=calls)
         else:
             verdicts = unknown(len(steps), f"the reply was cut at {settings.max_tokens} tokens", calls=calls)
         scores, ended = tuple(verdict.score for verdict in verdicts), "" if reply.finish == "stop" else "cut by length"
@@ -159,7 +166,7 @@ def read_each(text: str, count: int, *, calls: tuple[str, ...] = ()) -> tuple[Ve
     >>> read_each("<verdicts>all fine</verdicts>", 1)[0].reason
     "a line of the block is no verdict: 'all fine'"
     """
-    blocks = _BLOCKS["each"].findall(text)
+    blocks = _VERDICTS.findall(text)
     if not blocks:
         return unknown(count, "the reply has no <verdicts> block", calls=calls)
     said: dict[int, set[str]] = {}
@@ -181,7 +188,7 @@ def read_index(text: str, count: int, *, calls: tuple[str, ...] = ()) -> tuple[V
     >>> [v.score for v in read_index("<first_error>none</first_error>", 2)]
     [1.0, 1.0]
     """
-    tags = _BLOCKS["index"].findall(text)
+    tags = _FIRST.findall(text)
     if not tags:
         return unknown(count, "the reply has no <first_error> tag", calls=calls)
     answer = tags[-1].strip()
@@ -191,6 +198,29 @@ def read_index(text: str, count: int, *, calls: tuple[str, ...] = ()) -> tuple[V
         reason = f"the first error {answer[:40]!r} is no step of 0..{count - 1} and not none"
         return unknown(count, reason, calls=calls)
     return verdicts_of(answer, count, calls=calls)
+
+
+def read_reasoned(text: str, count: int, *, calls: tuple[str, ...] = ()) -> tuple[Verdict, ...]:
+    r"""[count] verdicts as `read_index`; the reason of the first wrong step stands in the last tag for it.
+
+    >>> said = "<first_error>0</first_error>\n<error_reason>2 + 2 is 4.</error_reason>"
+    >>> [(v.score, v.reason) for v in read_reasoned(said, 1)]
+    [(0.0, '2 + 2 is 4.')]
+    >>> read_reasoned("<first_error>0</first_error>", 1)[0].reason
+    ''
+    """
+    found = read_index(text, count, calls=calls)
+    said = _REASON.findall(text)
+    reason = said[-1].strip() if said else ""
+    return tuple(replace(verdict, reason=reason) if verdict.score == 0.0 else verdict for verdict in found)
+
+
+READERS: dict[Variant, Callable[..., tuple[Verdict, ...]]] = {
+    "each": read_each,
+    "index": read_index,
+    "reason": read_reasoned,
+}
+"""What reads the reply of each variant."""
 
 
 def _verdict(said: set[str], calls: tuple[str, ...]) -> Verdict:

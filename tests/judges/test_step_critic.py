@@ -69,7 +69,26 @@ async def test_the_index_variant(reply, want):
     assert all(reason or score is not None for score, reason in zip(got, reasons, strict=True))
 
 
-@pytest.mark.parametrize("variant", ["each", "index"])
+@pytest.mark.parametrize(
+    ("reply", "scores", "reason"),
+    [
+        ("<first_error>1</first_error>\n<error_reason> 2 + 3 is 5. </error_reason>", [1.0, 0.0, None], "2 + 3 is 5."),
+        ("<first_error>1</first_error>", [1.0, 0.0, None], ""),
+        (
+            "<error_reason>a</error_reason><first_error>1</first_error><error_reason>b</error_reason>",
+            [1.0, 0.0, None],
+            "b",
+        ),
+        ("<first_error>none</first_error><error_reason>N/A</error_reason>", [1.0, 1.0, 1.0], ""),
+        ("<error_reason>b</error_reason>", [None] * 3, "the reply has no <first_error> tag"),
+    ],
+)
+async def test_the_reason_variant_says_of_the_first_wrong_step_what_is_wrong(reply, scores, reason):
+    got, reasons = await judged(reply, variant="reason")
+    assert (got, reasons[1]) == (scores, reason)
+
+
+@pytest.mark.parametrize("variant", ["each", "index", "reason"])
 async def test_a_cut_reply_is_never_taken_as_an_answer(variant):
     got, reasons = await judged(block("0: yes", "1: yes", "2: yes") + " and", variant=variant, max_tokens=3)
     assert (got, reasons[0]) == ([None] * 3, "the reply was cut at 3 tokens")
@@ -102,7 +121,7 @@ async def test_no_steps_need_no_call_and_a_broken_model_is_a_judge_error():
         await judged(EngineError("gone"))
     with pytest.raises(BudgetError):
         await judged(BudgetError("0 calls left"))
-    with pytest.raises(UsageError, match="variant must be each or index, got 'both'"):
+    with pytest.raises(UsageError, match="variant must be each, index or reason, got 'both'"):
         StepCriticSettings(variant="both")
     with pytest.raises(UsageError, match="at least 1, got 0"):
         StepCriticSettings(max_tokens=0)

@@ -17,10 +17,10 @@ from labelled_cases import write_set
 from recorded_cases import call
 
 from stepcredit.core.errors import MachineError, UsageError
+from stepcredit.evaluation.problem_sets import PROBLEM_SETS, problems_of_rows, read_problem_set
 from stepcredit.judges.genprm.execution import Executed
 from stepcredit.recipes.evaluating.code_answers import NO_RUNNER
 from stepcredit.recipes.evaluating.policy import run_policies
-from stepcredit.recipes.evaluating.problem_sets import PROBLEM_SETS, problems_of_rows, read_problem_set
 from stepcredit.recipes.evaluating.settings import PolicySettings
 from stepcredit.recipes.report_run import saved_views
 from stepcredit.recipes.status import run_status

@@ -10,7 +10,7 @@ from typing import final
 from stepcredit.core.digests import digest
 from stepcredit.core.records import Finish, Problem
 from stepcredit.evaluation.labelled_lines import Line, lines, unique
-from stepcredit.recipes.evaluating.problem_sets import TestedProblem
+from stepcredit.evaluation.problem_sets import TestedProblem
 from stepcredit.recipes.recorded.walk import Placed
 from stepcredit.tasks.jsonl import RecordedResponse
 

@@ -3,13 +3,13 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, final
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import MachineError
 from stepcredit.core.records import Outcome, Rollout
+from stepcredit.evaluation.problem_sets import CodeTest
 from stepcredit.judges.genprm.execution import CodeRunner
 from stepcredit.tasks.answers import answer_block
 
@@ -20,22 +20,6 @@ NO_RUNNER = (
 
 _BLOCK = re.compile(r"```[ \t]*(?:python3?|py)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _MARK = "stepcredit-result:"
-
-
-@final
-@dataclass(frozen=True)
-class CodeTest:
-    """One test of a program.
-
-    Args:
-        given: what it reads: its standard input, or one JSON value a line for each argument of `function`.
-        wanted: what it prints, or the JSON value that `function` returns.
-        function: name of the function, or of the method of `Solution`, that is called; `None` runs the program.
-    """
-
-    given: str
-    wanted: str
-    function: str | None = None
 
 
 @final

@@ -1,5 +1,6 @@
 """Two runs of different judges on the same solutions: paired differences, never two averages side by side."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -40,8 +41,14 @@ class PairedJudges:
     exact: McNemar
 
 
-def write_predictions(folder: RunFolder, rows: tuple[Row, ...]) -> None:
-    """Write one line a scored solution."""
+def write_predictions(folder: RunFolder, rows: tuple[Row, ...], graded: Mapping[str, bool | None]) -> None:
+    """Write one line a scored solution.
+
+    Args:
+        folder: of the run.
+        rows: the solutions.
+        graded: by id, whether the judge's reason is the true one, where somebody said.
+    """
     lines = [
         orjson.dumps(
             {
@@ -52,6 +59,8 @@ def write_predictions(folder: RunFolder, rows: tuple[Row, ...]) -> None:
                 "label": row.label,
                 "predicted": row.predicted,
                 **row.reading.as_payload(),
+                "given_reason": row.given_reason,
+                "reason_right": graded.get(row.solution.id),
             }
         ).decode()
         for row in rows

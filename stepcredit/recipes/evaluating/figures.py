@@ -51,6 +51,13 @@ class Row:
         """Index of the first wrong step, -1 if none is; sets hold no solution without."""
         return CLEAN if self.solution.label is None else self.solution.label
 
+    @property
+    def given_reason(self) -> str | None:
+        """What the judge says is wrong with the step that it named, `None` if it says nothing or names none."""
+        if not self.reading.reasons or self.predicted is None or self.predicted == CLEAN:
+            return None
+        return self.reading.reasons[self.predicted] or None
+
 
 @final
 @dataclass(frozen=True)
@@ -92,6 +99,7 @@ def measure(
     scale: Scale,
     threshold: float,
     threshold_from: str | None = None,
+    reasons: Mapping[str, bool | None] | None = None,
 ) -> Figures:
     """All figures of a judge.
 
@@ -102,6 +110,7 @@ def measure(
         scale: what the judge's scores mean; only probabilities, and 0 and 1, are looked at for calibration.
         threshold: a step whose score is below it is called wrong.
         threshold_from: split on which a threshold is chosen instead; the figures are then those of the other splits.
+        reasons: by id, whether the judge's reason for the first wrong step is the true one; `None` if nobody looked.
 
     Raises:
         UsageError: if there is no such split, or none beside it, or it lacks a class or scores.
@@ -126,7 +135,7 @@ def measure(
             for name, mine in groups.items()
         },
         prm=_prm(rows, labelled, part),
-        mr=_with_all(groups, lambda mine: _mr(mine, part)) if labelled.metric == "mr-score" else {},
+        mr=_with_all(groups, lambda mine: _mr(mine, part, reasons)) if labelled.metric == "mr-score" else {},
         mistake=_with_all(groups, lambda mine: _mistake(mine, part)) if labelled.metric == "mistake" else {},
         positions=by_position(
             [row.solution.step_truth for row in rows], [row.called for row in rows], last=part.last_position
@@ -186,12 +195,13 @@ def _clean(row: Row) -> bool | None:
     return None if row.predicted is None else row.predicted == CLEAN
 
 
-def _mr(rows: Sequence[Row], part: MetricsPart) -> MrScore | None:
-    """Without reasons: who reads them is a person or a model of its own."""
+def _mr(rows: Sequence[Row], part: MetricsPart, reasons: Mapping[str, bool | None] | None) -> MrScore | None:
+    """`None` where no solution is wrong."""
     labels = [row.label for row in rows]
+    graded = None if reasons is None else [reasons.get(row.solution.id) for row in rows]
     if all(label == CLEAN for label in labels):
         return None
-    return mr_score(labels, [row.predicted for row in rows], seed=part.seed, resamples=part.resamples)
+    return mr_score(labels, [row.predicted for row in rows], graded, seed=part.seed, resamples=part.resamples)
 
 
 def _mistake(rows: Sequence[Row], part: MetricsPart) -> MistakeAccuracy | None:

@@ -53,15 +53,17 @@ class NamedJudge:
         settings: all of its settings, for the manifest; refuses keys of `[judge]` that it does not have.
         asks: True if it asks a model on a server.
         what: one line for lists and help.
+        reasons: True if, with these settings, it says why the first wrong step is wrong.
     """
 
     opened: Callable[[JudgeRequest], AbstractAsyncContextManager[tuple[Judge, CallLog]]]
     settings: Callable[[EvaluateRecipe], dict[str, Any]]
     asks: bool
     what: str
+    reasons: Callable[[EvaluateRecipe], bool] = lambda _: False
 
 
-def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
+def _of_files(name: FileJudge, *, asks: bool, what: str, reasons: bool = False) -> NamedJudge:
     """A judge that `stepcredit judge` has too; it reads the sections that both recipes have."""
 
     def opened(request: JudgeRequest) -> AbstractAsyncContextManager[tuple[Judge, CallLog]]:
@@ -76,7 +78,10 @@ def _of_files(name: FileJudge, *, asks: bool, what: str) -> NamedJudge:
             ask=False,
         )
 
-    return NamedJudge(opened, lambda recipe: judge_settings(name, _as_recorded(recipe)), asks, what)
+    def states(recipe: EvaluateRecipe) -> bool:
+        return reasons and recipe.judge.variant == "reason"
+
+    return NamedJudge(opened, lambda recipe: judge_settings(name, _as_recorded(recipe)), asks, what, states)
 
 
 def _as_recorded(recipe: EvaluateRecipe) -> RecordedRecipe:
@@ -108,7 +113,9 @@ def _truth(solutions: Mapping[str, LabelledSolution], steps: Steps) -> Sequence[
 JUDGES: dict[str, NamedJudge] = {
     "markers": _of_files("markers", asks=False, what="reads what a solution says of itself; needs the outcome"),
     "critic": _of_files("critic", asks=True, what="asks any chat model for the first wrong step"),
-    "step-critic": _of_files("step-critic", asks=True, what="asks any chat model for a yes or no to every step"),
+    "step-critic": _of_files(
+        "step-critic", asks=True, what="asks any chat model for a yes or no to every step", reasons=True
+    ),
     "intrinsic": _of_files("intrinsic", asks=True, what="a chat model reads what a solution says of itself"),
     "thinkprm": _of_files("thinkprm", asks=True, what="a ThinkPRM checkpoint on vLLM"),
     "genprm": _of_files("genprm", asks=True, what="a GenPRM checkpoint on vLLM"),

@@ -1,7 +1,5 @@
 """`stepcredit evaluate SET --responses FILE`: recorded attempts checked and scored, in a resumable folder."""
 
-import platform
-import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,27 +12,30 @@ from stepcredit.core.digests import digest
 from stepcredit.core.errors import BudgetError, DrainedError, PartialError, UsageError
 from stepcredit.core.protocols import Checker
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
+from stepcredit.evaluation.problem_sets import PROBLEM_SETS, TestedProblem, problems_of_rows, read_problem_set
 from stepcredit.judges.genprm.execution import CodeRunner
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
 from stepcredit.recipes.evaluating.attempts import Attempt, attempts_digest, placed_attempts, read_attempts
 from stepcredit.recipes.evaluating.code_answers import CodeChecker
 from stepcredit.recipes.evaluating.comparing import VERB
+from stepcredit.recipes.evaluating.frame import EvaluationResult, Frame, evaluation_manifest, open_frame
 from stepcredit.recipes.evaluating.policy_figures import Checked, measure_policies
-from stepcredit.recipes.evaluating.policy_results import Attempted, policy_closing, policy_report, policy_summary
-from stepcredit.recipes.evaluating.problem_sets import PROBLEM_SETS, TestedProblem, problems_of_rows, read_problem_set
-from stepcredit.recipes.evaluating.run import EvaluationResult
+from stepcredit.recipes.evaluating.policy_results import (
+    STATUSES,
+    Attempted,
+    policy_closing,
+    policy_report,
+    policy_summary,
+)
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, PolicySettings, load_evaluate
-from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
+from stepcredit.recipes.evaluating.walking import refuse_holes
 from stepcredit.recipes.recorded.code_running import opened_runner
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, checker_of
 from stepcredit.recipes.recorded.limits import Quarantine
-from stepcredit.recipes.recorded.results import coverage_line, shown_places
+from stepcredit.recipes.recorded.results import shown_places
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
 from stepcredit.recipes.recorded.walk import CHECKER_BROKE, Walked, WalkParts
-from stepcredit.recipes.report_run import save_report
-from stepcredit.recipes.session import Session, session
-from stepcredit.report.page import package_version
 from stepcredit.report.progress import Progress, SilentProgress
 from stepcredit.store.run_folder import RunFolder
 
@@ -73,7 +74,7 @@ def run_policies(
     """Check recorded attempts at a problem set and score the models that made them, or go on where the folder stands.
 
     Args:
-        what: name of a set (`recipes.evaluating.problem_sets`), or a file of problems: `problem`, `answer`; the file
+        what: name of a set (`evaluation.problem_sets`), or a file of problems: `problem`, `answer`; the file
             of the attempts itself will do, where it holds the answers.
         settings: what to do.
         runner: runs programs that are answers, apart from this process; `None` takes that of the recipe's `[sandbox]`.
@@ -108,13 +109,11 @@ def _problems(what: str, settings: PolicySettings) -> tuple[TestedProblem, ...]:
 async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -> EvaluationResult:
     checker, pool = _checker(plan)
     try:
-        opened = RunFolder.create_or_open(plan.settings.out, _manifest(plan, checker), said=CHANGED)
-        with opened as folder, session(folder) as note:
-            for line in folder.notes:
-                screen.say(line)
+        folder = RunFolder.create_or_open(plan.settings.out, _manifest(plan, checker), said=CHANGED)
+        with open_frame(folder, screen, drain, turns) as frame:
             if "/string/" in checker.fingerprint and plan.recipe.checker.mode == "auto":
                 screen.say(TEXT_ONLY)
-            return await _Running(plan, folder, note, screen, drain, turns, checker).evaluate()
+            return await _Running(plan, frame, checker).evaluate()
     finally:
         if pool is not None:
             pool.close()
@@ -128,19 +127,12 @@ def _checker(plan: _Plan) -> tuple[Checker, Any]:
 
 
 def _manifest(plan: _Plan, checker: Checker) -> dict[str, Any]:
-    """What every kept outcome depends on; what people can read comes first."""
-    return {
-        "verb": VERB,
-        "input": {
-            "name": plan.name,
-            "responses": plan.settings.responses.name,
-            "sha256": digest(attempts_digest(plan.attempts), len(plan.problems)),
-        },
-        "judge": {"name": ""},
-        "checker": checker.fingerprint,
-        "versions": {"stepcredit": package_version()},
-        "machine": {"python": platform.python_version(), "system": platform.platform()},
+    given = {
+        "name": plan.name,
+        "responses": plan.settings.responses.name,
+        "sha256": digest(attempts_digest(plan.attempts), len(plan.problems)),
     }
+    return evaluation_manifest(given, {"name": ""}, checker=checker.fingerprint)
 
 
 @final
@@ -149,31 +141,25 @@ class _Running:
     """An evaluation in its open folder."""
 
     plan: _Plan
-    folder: RunFolder
-    note: Session
-    screen: Progress
-    drain: Drain
-    turns: Turns
+    frame: Frame
     checker: Checker
 
     async def evaluate(self) -> EvaluationResult:
         """Check, score and report."""
-        plan, seconds = self.plan, dict[str, float]()
-        began = time.perf_counter()
-        checked, shown = await self._check_all()
-        seconds["check"] = time.perf_counter() - began
-        began = time.perf_counter()
-        figures = measure_policies(checked, plan.recipe.metrics, ks=plan.settings.ks, votes=not plan.runs_code)
-        seconds["score"] = time.perf_counter() - began
-        return self._close(Attempted(plan.name, len(plan.problems), checked, figures, shown, seconds))
+        plan, frame = self.plan, self.frame
+        with frame.timed("check"):
+            checked, shown = await self._check_all()
+        with frame.timed("score"):
+            figures = measure_policies(checked, plan.recipe.metrics, ks=plan.settings.ks, votes=not plan.runs_code)
+        return self._close(Attempted(plan.name, len(plan.problems), checked, figures, shown, frame.seconds))
 
     async def _check_all(self) -> tuple[tuple[Checked, ...], dict[int, Walked]]:
         """What became of each attempt, and those for the viewer."""
-        plan, attempts = self.plan, self.plan.attempts
-        quarantine = Quarantine(self.folder, limit=plan.recipe.limits.deaths)
+        plan, attempts, frame = self.plan, self.plan.attempts, self.frame
+        quarantine = Quarantine(frame.folder, limit=plan.recipe.limits.deaths)
         places = frozenset(shown_places(len(attempts), sum(len(a.text) for a in attempts), plan.recipe.report))
         found, shown = dict[int, Checked](), dict[int, Walked]()
-        task = self.screen.start("check", total=len(attempts), unit="attempts")
+        task = frame.screen.start("check", total=len(attempts), unit="attempts")
 
         def take(place: int, item: Walked) -> None:
             outcome = item.outcome
@@ -183,11 +169,11 @@ class _Running:
                 shown[place] = item
             task.advance(unknown=status in ("unscorable", "quarantined"))
 
+        name = plan.settings.responses.name
         maker = RolloutMaker(ByteTokenizer(), plan.settings.responses)
-        parts = WalkParts(maker, self.checker, None, None, self.folder.ledger, plan.settings.responses.name, quarantine)
-        self.turns.tell = self.folder.under_way.idle
+        parts = WalkParts(maker, self.checker, None, None, frame.folder.ledger, name, quarantine)
         try:
-            await walk_items(parts, placed_attempts(attempts), quarantine=quarantine, take=take, drain=self.drain)
+            await frame.walk(parts, placed_attempts(attempts), quarantine=quarantine, take=take)
         except (BudgetError, DrainedError, PartialError):
             self._cover(found)
             raise
@@ -199,13 +185,8 @@ class _Running:
 
     def _cover(self, found: Mapping[int, Checked]) -> None:
         counts, asked = Counter(one.status for one in found.values()), len(self.plan.attempts)
-        coverage = {
-            "asked": len(found),
-            **{name: counts[name] for name in ("right", "wrong", "unscorable", "quarantined")},
-        }
-        self.note.cover({**coverage, "asked": asked, "not yet": asked - len(found)})
-        if len(found) < asked:
-            self.screen.say(coverage_line(coverage, asked=asked))
+        coverage = {"asked": len(found), **{name: counts[name] for name in STATUSES}}
+        self.frame.cover(coverage, asked=asked, say=len(found) < asked)
 
     def _close(self, found: Attempted) -> EvaluationResult:
         """Write summary and report.
@@ -213,27 +194,21 @@ class _Running:
         Raises:
             PartialError: if attempts were left out.
         """
-        settings = self.plan.settings
-        facts = [
-            ("set", found.name),
-            ("attempts", settings.responses.name),
-            ("checker", self.checker.fingerprint),
-            ("seed", str(self.plan.recipe.metrics.seed)),
-            ("stepcredit", self.folder.manifest["versions"]["stepcredit"]),
-        ]
-        title = f"stepcredit {VERB} {found.name}"
-        self.folder.write_text(ATTEMPTS, "".join(f"{orjson.dumps(_line(one)).decode()}\n" for one in found.checked))
-        save_report(self.folder.path, policy_report(found, title=title, facts=facts))
+        settings, folder = self.plan.settings, self.frame.folder
+        seed, checker = self.plan.recipe.metrics.seed, self.checker.fingerprint
+        named = {"set": found.name, "attempts": settings.responses.name, "checker": checker, "seed": seed}
+        facts = self.frame.facts(named)
+        folder.write_text(ATTEMPTS, "".join(f"{orjson.dumps(_line(one)).decode()}\n" for one in found.checked))
         told = policy_summary(found, dict(facts))
-        self.folder.write_json("summary.json", told)
+        self.frame.save(policy_report(found, title=f"stepcredit {VERB} {found.name}", facts=facts), told)
         refuse_holes(0, sum(one.status == "quarantined" for one in found.checked), what="attempts")
         broke = sum(one.reason.startswith(CHECKER_BROKE) for one in found.checked)
         if broke:
             raise PartialError(
                 f"the checker broke on {broke} attempts, report.html says how; the same command tries again"
             )
-        self.folder.mark_done("check", "all")
-        return EvaluationResult(told, policy_closing(found), self.folder.path)
+        folder.mark_done("check", "all")
+        return EvaluationResult(told, policy_closing(found), folder.path)
 
 
 def _line(one: Checked) -> dict[str, Any]:

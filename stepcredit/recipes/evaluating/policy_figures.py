@@ -11,14 +11,11 @@ from stepcredit.evaluation.intervals import Interval
 from stepcredit.evaluation.majority import VoteScore, maj_at_k, weighted_maj_at_k
 from stepcredit.evaluation.policy import mean_interval, pass_at_k
 from stepcredit.evaluation.resampling import Coverage
+from stepcredit.evaluation.votes import RIGHT, powers, votes_of
 from stepcredit.recipes.evaluating.attempts import Attempt
 from stepcredit.recipes.evaluating.settings import MetricsPart
-from stepcredit.tasks.equivalence import normalise, same
 
 Status = Literal["right", "wrong", "unscorable", "quarantined"]
-
-RIGHT = "\0right"
-"""The vote of every attempt that the checker calls right: equal answers in other words are one answer."""
 
 
 @final
@@ -114,7 +111,7 @@ def _figures(
 ) -> PolicyFigures:
     sizes = [len(rows) for rows in problems.values()]
     fewest = min(sizes)
-    wanted = tuple(sorted(set(ks))) if ks else _powers(fewest)
+    wanted = tuple(sorted(set(ks))) if ks else powers(fewest)
     shares = np.array([np.mean([one.status == "right" for one in rows]) for rows in problems.values()])
     scored = sum(one.status in ("right", "wrong") for rows in problems.values() for one in rows)
     return PolicyFigures(
@@ -127,35 +124,10 @@ def _figures(
     )
 
 
-def votes_of(row: Sequence[Checked]) -> list[str | None]:
-    """[n] the vote of each attempt at one problem: right ones are one answer, and so are wrong ones that are the same.
-
-    Two wrong answers are the same where text, letters or numbers show it; formulas that only a proof could equate are
-    two.
-    """
-    known: list[str] = []
-    votes: list[str | None] = []
-    for one in row:
-        if one.status == "right" or one.answer is None:
-            votes.append(RIGHT if one.status == "right" else None)
-            continue
-        said = normalise(one.answer)
-        found = next((other for other in known if other == said or same(other, said)), None)
-        if found is None:
-            known.append(said)
-        votes.append(found or said)
-    return votes
-
-
-def _powers(fewest: int) -> tuple[int, ...]:
-    """1, 2, 4 ... up to a number, and that number."""
-    return tuple(sorted({2**power for power in range(fewest.bit_length()) if 2**power <= fewest} | {fewest}))
-
-
 def _at(problems: Mapping[str, Sequence[Checked]], k: int, part: MetricsPart, *, votes: bool) -> AtK:
     rows = [row for row in problems.values() if len(row) >= k]
     passed = np.array([pass_at_k(np.array([[one.status == "right" for one in row]]), k)[0] for row in rows])
-    said = [votes_of(row) for row in rows]
+    said = [votes_of([(one.status == "right", one.answer) for one in row]) for row in rows]
     weights = [[one.attempt.weight for one in row] for row in rows]
     answers = [RIGHT] * len(rows)
     majority = maj_at_k(said, answers, k, seed=part.seed) if votes else None

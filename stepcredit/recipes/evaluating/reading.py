@@ -29,12 +29,14 @@ class Reading:
         status: whether the scores decide which step is the first wrong one, at the threshold they were read with.
         reason: why not, empty if they do.
         resumed: True if an earlier session had judged it.
+        reasons: [K] what the judge says of each step, for judges that state reasons; else empty.
     """
 
     scores: tuple[float | None, ...]
     status: Status
     reason: str = ""
     resumed: bool = False
+    reasons: tuple[str, ...] = ()
 
     def first_wrong(self, threshold: float) -> int | None:
         """Index of the first step below the threshold, -1 if none is, `None` if an unknown step stands before."""
@@ -49,13 +51,14 @@ class Reading:
         return {"scores": list(self.scores), "status": self.status, "reason": self.reason}
 
 
-def read_verdicts(item: Walked, steps: int, threshold: float) -> Reading:
+def read_verdicts(item: Walked, steps: int, threshold: float, *, reasons: bool = False) -> Reading:
     """What became of a solution.
 
     Args:
         item: as the walk gives it.
         steps: number of labelled steps; a solution that was left out has no verdicts at all.
         threshold: at which the scores must decide.
+        reasons: the judge states reasons.
 
     Returns:
         Its reading; a verdict with a label is read as its label says (`LABEL_SCORES`), one without as its score.
@@ -67,7 +70,8 @@ def read_verdicts(item: Walked, steps: int, threshold: float) -> Reading:
     if item.failed:
         return Reading(scores, "failed", item.failed, item.resumed)
     if first_below(scores, threshold) is not None:
-        return Reading(scores, "answered", resumed=item.resumed)
+        said = tuple(verdict.reason for verdict in verdicts) if reasons else ()
+        return Reading(scores, "answered", resumed=item.resumed, reasons=said)
     first = next(place for place, score in enumerate(scores) if score is None)
     reason = verdicts[first].reason if verdicts else "no verdicts"
     return Reading(scores, "unknown", reason or "no reason given", item.resumed)

@@ -12,8 +12,9 @@ from stepcredit.evaluation.named_sets import LabelledSet, Metric
 from stepcredit.evaluation.resampling import Coverage
 from stepcredit.recipes.evaluating.comparing import PairedJudges
 from stepcredit.recipes.evaluating.figures import ALL, Figures, Row
+from stepcredit.recipes.evaluating.grading import Graded
 from stepcredit.recipes.evaluating.reading import Reading
-from stepcredit.recipes.evaluating.tables import plots_of, tables_of
+from stepcredit.recipes.evaluating.tables import mean_mr_score, plots_of, tables_of
 from stepcredit.recipes.recorded.rationales import Told
 from stepcredit.recipes.recorded.tally import ranked
 from stepcredit.recipes.recorded.walk import Walked
@@ -22,6 +23,8 @@ from stepcredit.report.views import ReportData, RolloutView, TableView, Truth
 from stepcredit.store.attempts import AttemptTotals
 
 STATUSES = ("answered", "unknown", "failed", "quarantined")
+
+_GRADES = {True: "the true one", False: "another one", None: "not graded"}
 
 _TOLD_REASONS = 20
 """Reasons that the summary and the page list; all solutions are counted."""
@@ -36,6 +39,7 @@ class Evaluated:
         labelled: the solutions that were asked about.
         readings: [n] what the judge said of each.
         figures: its scores.
+        graded: what a grader says of its reasons.
         compared: with another run, `None` if none was named.
         shown: solutions for the viewer, by place.
         scale: what the judge's scores mean.
@@ -47,6 +51,7 @@ class Evaluated:
     labelled: LabelledSet
     readings: tuple[Reading, ...]
     figures: Figures
+    graded: Graded
     compared: PairedJudges | None
     shown: Mapping[int, Walked]
     scale: Scale
@@ -103,6 +108,8 @@ def summary_of(found: Evaluated, settings: Mapping[str, Any]) -> dict[str, Any]:
         "binary_f1": plain(figures.binary),
         "prm_score": plain(figures.prm),
         "mr_score": plain(figures.mr) or None,
+        "mr_score_mean": mean_mr_score(figures.mr),
+        "reasons": found.graded.summary,
         "mistake": plain(figures.mistake) or None,
         "by_position": plain(figures.positions),
         "by_generator": plain(figures.generators) or None,
@@ -116,12 +123,14 @@ def summary_of(found: Evaluated, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def headline(figures: Figures, metric: Metric) -> tuple[str, Interval | None]:
-    """Name and value of the set's official figure; of MR-Score the step accuracy, as nobody read the reasons."""
+    """Name and value of the set's official figure; of MR-Score the step accuracy, if nobody read the reasons."""
     splits = figures.first_error.splits
     if metric == "prm-score" and figures.prm is not None:
         return "PRMScore over all steps", figures.prm.pooled.score
     if metric == "mr-score" and figures.mr:
         last = figures.mr.get(ALL) or next(iter(figures.mr.values()))
+        if last.score is not None:
+            return "MR-Score" if len(figures.mr) == 1 else "MR-Score over all solutions", last.score
         return "step accuracy of MR-Score", last.step_accuracy
     if metric == "mistake":
         last = figures.mistake.get(ALL) or next(iter(figures.mistake.values()))
@@ -198,7 +207,11 @@ def first_disagreement(row: Row) -> int | None:
 def _reasons(found: Evaluated) -> tuple[TableView, ...]:
     rows = [(reason, number) for reason, number in list(found.reasons.items())[:_TOLD_REASONS]]
     rows += [(f"left out: {reason}", number) for reason, number in found.labelled.left_out.items()]
-    return (TableView("without an answer", ("reason", "solutions"), tuple(rows)),) if rows else ()
+    tables = [TableView("without an answer", ("reason", "solutions"), tuple(rows))]
+    whys = (found.graded.summary or {}).get("unknown_reasons", {})
+    note = f"of {len(found.graded.grades):,} wrong solutions whose first wrong step was named"
+    tables.append(TableView("reasons without a grade", ("why", "reasons"), tuple(whys.items()), note))
+    return tuple(table for table in tables if table.rows)
 
 
 def _views(found: Evaluated) -> tuple[RolloutView, ...]:
@@ -215,6 +228,8 @@ def _views(found: Evaluated) -> tuple[RolloutView, ...]:
             differs = first_disagreement(row)
             parts += [] if differs is None else [f"first disagreement: step {differs}"]
         parts += [f"reason given with the label: {reason}" for reason in solution.reasons if reason]
+        grade = found.graded.grades.get(solution.id)
+        parts += [f"the judge's reason: {_GRADES[grade.right]}"] if grade is not None else []
         parts += [reason for reason in (found.readings[place].reason, told.note) if reason]
         method = solution.generator or found.labelled.split_of(solution)
         shown = item.judgement if item.judgement is not None and len(item.steps) else item.steps

@@ -1,59 +1,39 @@
 """`stepcredit evaluate`: a judge on step-labelled solutions, scored, in a resumable folder."""
 
-import platform
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from stepcredit.core.errors import BudgetError, DrainedError, PartialError, UsageError
 from stepcredit.core.protocols import Judge
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.evaluation.named_sets import LabelledSet, read_set
+from stepcredit.evaluation.problem_sets import PROBLEM_SETS
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
 from stepcredit.recipes.evaluating.comparing import VERB, check_comparable, compare_runs, write_predictions
 from stepcredit.recipes.evaluating.figures import measure
+from stepcredit.recipes.evaluating.frame import EvaluationResult, Frame, evaluation_manifest, open_frame
+from stepcredit.recipes.evaluating.grading import Graded, check_grader, grade_reasons
 from stepcredit.recipes.evaluating.judges import JudgeRequest, NamedJudge, judge_named
-from stepcredit.recipes.evaluating.problem_sets import PROBLEM_SETS
 from stepcredit.recipes.evaluating.reading import THRESHOLDS, Reading, read_verdicts
 from stepcredit.recipes.evaluating.results import Evaluated, closing_of, coverage_of, report_of, summary_of
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, EvaluateSettings, load_evaluate
 from stepcredit.recipes.evaluating.solutions import GivenOutcome, GivenSteps, placed
-from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
+from stepcredit.recipes.evaluating.walking import refuse_holes
 from stepcredit.recipes.recorded.judges import CallLog, SameModel
 from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
 from stepcredit.recipes.recorded.rationales import told_of
-from stepcredit.recipes.recorded.results import coverage_line, shown_places
+from stepcredit.recipes.recorded.results import shown_places
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
-from stepcredit.recipes.recorded.settings import ASKS_MODEL
+from stepcredit.recipes.recorded.settings import ASKS_MODEL, given
 from stepcredit.recipes.recorded.walk import Walked, WalkParts
-from stepcredit.recipes.report_run import save_report
-from stepcredit.recipes.session import Session, session
-from stepcredit.report.page import package_version
 from stepcredit.report.progress import Progress, SilentProgress
 from stepcredit.store.run_folder import RunFolder
 
 CHANGED = {**SAID, "input.sha256": "the labelled solutions have changed since this run was made"}
-
-
-@final
-@dataclass(frozen=True)
-class EvaluationResult:
-    """What an evaluation gave.
-
-    Args:
-        summary: as in `summary.json`.
-        closing: the official figure in one sentence.
-        folder: the run folder, with `report.html` and `predictions.jsonl`.
-    """
-
-    summary: dict[str, Any]
-    closing: str
-    folder: Path
 
 
 @final
@@ -104,6 +84,7 @@ def run_evaluation(what: str, settings: EvaluateSettings, *, progress: Progress 
         if what in PROBLEM_SETS:
             raise UsageError("a set of problems: give recorded attempts at them with --responses FILE", item=what)
         whole = read_set(what, settings.data)
+        check_grader(recipe.grader, whole, reasons=judge.reasons(recipe))
         if settings.compare is not None:
             check_comparable(settings.compare, whole.sha256)
         plan = _Plan(settings, recipe, judge, whole, whole.limited(settings.limit))
@@ -124,33 +105,25 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
     )
     async with plan.judge.opened(request) as (judge, calls):
         drain.then(calls.drain)
-        opened = RunFolder.create_or_open(settings.out, _manifest(plan, judge), later=JUDGE_VERSION, said=CHANGED)
-        with opened as folder, session(folder) as note:
+        folder = RunFolder.create_or_open(settings.out, _manifest(plan, judge), later=JUDGE_VERSION, said=CHANGED)
+        with open_frame(folder, screen, drain, turns) as frame:
             calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
             if plan.asks_for_model:
                 await calls.look()
             folder.settle(JUDGE_VERSION, judge.fingerprint, said=CHANGED[JUDGE_VERSION])
-            for line in folder.notes:
-                screen.say(line)
-            return await _Running(plan, folder, note, screen, drain, turns, judge, calls).evaluate()
+            return await _Running(plan, frame, judge, calls).evaluate()
 
 
 def _manifest(plan: _Plan, judge: Judge) -> dict[str, Any]:
-    """What every kept verdict depends on; what people can read comes first."""
     settings = plan.settings
-    return {
-        "verb": VERB,
-        "input": {"name": plan.whole.name, "sha256": plan.whole.sha256},
-        "judge": {
-            "name": settings.judge,
-            "model": settings.model or "",
-            "server": settings.server or "",
-            **plan.judge.settings(plan.recipe),
-            "version": None if plan.asks_for_model else judge.fingerprint,
-        },
-        "versions": {"stepcredit": package_version()},
-        "machine": {"python": platform.python_version(), "system": platform.platform()},
+    asked = {
+        "name": settings.judge,
+        "model": settings.model or "",
+        "server": settings.server or "",
+        **plan.judge.settings(plan.recipe),
+        "version": None if plan.asks_for_model else judge.fingerprint,
     }
+    return evaluation_manifest({"name": plan.whole.name, "sha256": plan.whole.sha256}, asked)
 
 
 @final
@@ -159,63 +132,78 @@ class _Running:
     """An evaluation in its open folder."""
 
     plan: _Plan
-    folder: RunFolder
-    note: Session
-    screen: Progress
-    drain: Drain
-    turns: Turns
+    frame: Frame
     judge: Judge
     calls: CallLog
 
     async def evaluate(self) -> EvaluationResult:
-        """Judge, score and report."""
-        plan, seconds = self.plan, dict[str, float]()
-        began = time.perf_counter()
-        readings, shown = await self._judge_all()
-        seconds["judge"] = time.perf_counter() - began
-        began = time.perf_counter()
-        self.screen.say("scoring: intervals by bootstrap")
+        """Judge, grade the reasons, score and report."""
+        plan, frame = self.plan, self.frame
         settings, part = plan.settings, plan.recipe.metrics
-        figures = measure(
-            plan.labelled,
-            readings,
-            part,
-            scale=self.judge.scale,
-            threshold=self._threshold,
-            threshold_from=settings.threshold_from,
+        with frame.timed("judge"):
+            readings, shown = await self._judge_all()
+        graded = await self._grade(readings)
+        with frame.timed("score"):
+            frame.screen.say("scoring: intervals by bootstrap")
+            figures = measure(
+                plan.labelled,
+                readings,
+                part,
+                scale=self.judge.scale,
+                threshold=self._threshold,
+                threshold_from=settings.threshold_from,
+                reasons=graded.right,
+            )
+            write_predictions(frame.folder, figures.rows, graded.right or {})
+            compared = None
+            if settings.compare is not None:
+                compared = compare_runs(figures, settings.compare, part, judge=settings.judge)
+        totals = frame.folder.ledger.attempt_totals()
+        found = Evaluated(
+            plan.labelled, readings, figures, graded, compared, shown, self.judge.scale, totals, frame.seconds
         )
-        write_predictions(self.folder, figures.rows)
-        compared = None
-        if settings.compare is not None:
-            compared = compare_runs(figures, settings.compare, part, judge=settings.judge)
-        seconds["score"] = time.perf_counter() - began
-        totals = self.folder.ledger.attempt_totals()
         told = told_of(
-            self.folder.ledger,
+            frame.folder.ledger,
             (shown[place].judgement for place in sorted(shown)),
             characters=plan.recipe.report.rationales,
             writes=settings.judge in ASKS_MODEL,
         )
-        scale = self.judge.scale
-        found = Evaluated(plan.labelled, readings, figures, compared, shown, scale, totals, seconds, told)
+        found = replace(found, told=told)
         return self._close(found)
 
     @property
     def _threshold(self) -> float:
-        given = self.plan.recipe.metrics.threshold
-        return THRESHOLDS[self.judge.scale] if given is None else given
+        chosen = self.plan.recipe.metrics.threshold
+        return THRESHOLDS[self.judge.scale] if chosen is None else chosen
+
+    async def _grade(self, readings: tuple[Reading, ...]) -> Graded:
+        """What a grader says of the judge's reasons, if one was named."""
+        plan, frame = self.plan, self.frame
+        if not given(plan.recipe.grader):
+            return Graded()
+        with frame.timed("grade"):
+            return await grade_reasons(
+                plan.recipe,
+                plan.labelled,
+                readings,
+                threshold=self._threshold,
+                calls=self.calls,
+                ledger=frame.folder.ledger,
+                screen=frame.screen,
+            )
 
     async def _judge_all(self) -> tuple[tuple[Reading, ...], dict[int, Walked]]:
         """What the judge said of each solution, and the solutions for the viewer."""
-        plan, solutions = self.plan, self.plan.labelled.solutions
-        guard, quarantine = UnknownGuard(plan.recipe.limits), Quarantine(self.folder, limit=plan.recipe.limits.deaths)
+        plan, solutions, folder = self.plan, self.plan.labelled.solutions, self.frame.folder
+        guard, quarantine = UnknownGuard(plan.recipe.limits), Quarantine(folder, limit=plan.recipe.limits.deaths)
+        reasons, screen = plan.judge.reasons(plan.recipe), self.frame.screen
         characters = sum(len(step) for solution in solutions for step in solution.steps)
         places = frozenset(shown_places(len(solutions), characters, plan.recipe.report))
         readings, shown = dict[int, Reading](), dict[int, Walked]()
-        task = self.screen.start(f"judge {plan.settings.judge}", total=len(solutions), unit="solutions")
+        task = screen.start(f"judge {plan.settings.judge}", total=len(solutions), unit="solutions")
 
         def take(place: int, item: Walked) -> None:
-            found = read_verdicts(item, len(solutions[place].steps), self._threshold)
+            found = read_verdicts(item, len(solutions[place].steps), self._threshold, reasons=reasons)
             readings[place] = found
             if place in places:
                 shown[place] = item
@@ -235,9 +223,9 @@ class _Running:
         finally:
             task.finish()
             for item, reason in quarantine.close().items():
-                self.screen.say(f"{item} is left out from now on: {reason}")
+                screen.say(f"{item} is left out from now on: {reason}")
             if guard.warning:
-                self.screen.say(guard.warning)
+                screen.say(guard.warning)
         ordered = tuple(readings[place] for place in range(len(solutions)))
         self._cover(ordered, ended=True)
         return ordered, shown
@@ -251,59 +239,56 @@ class _Running:
             GivenOutcome(known),
             GivenSteps(known),
             await self._asked(quarantine),
-            self.folder.ledger,
+            self.frame.folder.ledger,
             name,
             quarantine,
         )
-        self.turns.tell = self.folder.under_way.idle
         items = tuple(placed(self.plan.labelled.solutions, name))
-        await walk_items(parts, items, quarantine=quarantine, take=take, drain=self.drain)
+        await self.frame.walk(parts, items, quarantine=quarantine, take=take)
 
     async def _asked(self, quarantine: Quarantine) -> Judge:
         """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
         if not self.plan.judge.asks:
             return self.judge
-        same = SameModel(self.judge, self.calls.look, self.folder.ledger)
+        same = SameModel(self.judge, self.calls.look, self.frame.folder.ledger)
         if quarantine.any_suspect:
             await same.meet()
-        return CachedJudge(same, self.folder.cache)
+        return CachedJudge(same, self.frame.folder.cache)
 
     def _cover(self, readings: tuple[Reading, ...], *, ended: bool) -> None:
         """Keep coverage for `status`, and say it unless all solutions have an answer or a reason for none."""
         coverage, asked = coverage_of(readings), len(self.plan.labelled.solutions)
-        self.note.cover({**coverage, "asked": asked, "not yet": asked - len(readings)})
-        if not ended or coverage["failed"] or coverage["quarantined"]:
-            self.screen.say(coverage_line(coverage, asked=asked))
+        say = not ended or bool(coverage["failed"] or coverage["quarantined"])
+        self.frame.cover(coverage, asked=asked, say=say)
 
     def _close(self, found: Evaluated) -> EvaluationResult:
         """Write summary and report.
 
         Raises:
-            PartialError: if solutions are missing.
+            PartialError: if solutions or grades are missing.
         """
-        settings = self.plan.settings
-        facts = _facts(self.plan, self.folder.manifest)
-        title = f"stepcredit {VERB} {found.labelled.name}"
-        save_report(self.folder.path, report_of(found, title=title, facts=facts))
+        settings, folder = self.plan.settings, self.frame.folder
+        facts = self._facts(found)
         told = summary_of(found, dict(facts))
-        self.folder.write_json("summary.json", told)
+        self.frame.save(report_of(found, title=f"stepcredit {VERB} {found.labelled.name}", facts=facts), told)
         refuse_holes(found.coverage["failed"], found.coverage["quarantined"], what="solutions")
-        self.folder.mark_done("judge", f"all/{settings.limit or ''}")
-        return EvaluationResult(told, closing_of(found), self.folder.path)
+        if found.graded.failed:
+            raise PartialError(f"the grader failed on {found.graded.failed} reasons; the same command asks again")
+        folder.mark_done("judge", f"all/{settings.limit or ''}")
+        return EvaluationResult(told, closing_of(found), folder.path)
 
-
-def _facts(plan: _Plan, manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    """How the run was made, as names and values."""
-    settings, part = plan.settings, plan.recipe.metrics
-    named = {
-        "set": plan.whole.name,
-        "judge": settings.judge,
-        "model": settings.model or "",
-        "limit": "" if settings.limit is None else str(settings.limit),
-        "threshold_from": settings.threshold_from or "",
-        "compared with": "" if settings.compare is None else settings.compare.name,
-        "seed": str(part.seed),
-        "resamples": str(part.resamples),
-        "stepcredit": manifest["versions"]["stepcredit"],
-    }
-    return [(name, value) for name, value in named.items() if value]
+    def _facts(self, found: Evaluated) -> list[tuple[str, str]]:
+        """How the run was made, as names and values."""
+        settings, part = self.plan.settings, self.plan.recipe.metrics
+        named = {
+            "set": self.plan.whole.name,
+            "judge": settings.judge,
+            "model": settings.model,
+            "grader": found.graded.grader,
+            "limit": settings.limit,
+            "threshold_from": settings.threshold_from,
+            "compared with": None if settings.compare is None else settings.compare.name,
+            "seed": part.seed,
+            "resamples": part.resamples,
+        }
+        return self.frame.facts(named)

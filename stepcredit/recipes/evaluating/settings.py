@@ -37,6 +37,22 @@ class MetricsPart(Section):
     threshold: float | None = None
 
 
+class GraderPart(Section):
+    """`[grader]`: who says whether the reason that a judge gave is the true one; without it there is no MR-Score.
+
+    `server` and `model` name a chat model that compares it with the recorded one; `max_tokens`, `temperature` and
+    `seed` say how. Waits and prices are those of `[server]`, and its calls count against the judge's limits. `labels`
+    is a file of grades instead: `id` and `reason_right` (true, false, or null: not known) a line.
+    """
+
+    server: str | None = None
+    model: str | None = None
+    labels: str | None = None
+    max_tokens: int | None = Field(ge=1, default=None)
+    temperature: float | None = Field(ge=0, default=None)
+    seed: int | None = None
+
+
 class EvaluateRecipe(Section):
     """The whole of `evaluate.toml`; what `recorded.toml` has too means the same here.
 
@@ -50,6 +66,7 @@ class EvaluateRecipe(Section):
     discriminative: DiscriminativePart = DiscriminativePart()
     sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
+    grader: GraderPart = GraderPart()
     limits: LimitsPart
     metrics: MetricsPart
     report: ReportPart

@@ -76,11 +76,6 @@ def text_of(steps: Sequence[str]) -> str:
     return _GAP.join(steps) + ("" if steps[-1] else "\n")
 
 
-def problem_of(solution: LabelledSolution) -> str:
-    """What is asked, with the choices where it has some."""
-    return f"{solution.problem}\n\n{solution.options}" if solution.options else solution.problem
-
-
 def placed(solutions: Sequence[LabelledSolution], source: str) -> Iterator[Placed]:
     """The solutions as the walk takes them, with their places from 0.
 
@@ -89,7 +84,7 @@ def placed(solutions: Sequence[LabelledSolution], source: str) -> Iterator[Place
         source: name of the set.
     """
     for place, solution in enumerate(solutions):
-        text = problem_of(solution)
+        text = solution.asked
         problem = Problem(f"{source}/{digest(text)[:12]}", text, None, source)
         written = text_of(solution.steps)
         yield place, RecordedResponse(solution.id, problem, written, solution.generator, None, "stop", place + 1)

@@ -13,7 +13,7 @@ from stepcredit.evaluation.mistake import MistakeAccuracy
 from stepcredit.evaluation.mr_score import MrScore
 from stepcredit.evaluation.prmscore import PrmScore, PrmScores
 from stepcredit.recipes.evaluating.comparing import PairedJudges
-from stepcredit.recipes.evaluating.figures import Figures
+from stepcredit.recipes.evaluating.figures import ALL, Figures
 from stepcredit.report.views import Cell, Estimate, PlotView, SeriesView, TableView
 
 INTERVALS = "Brackets: 95% intervals, bootstrap over solutions."
@@ -32,7 +32,7 @@ def tables_of(figures: Figures, compared: PairedJudges | None) -> tuple[TableVie
         _compared(compared) if compared is not None else None,
         _generators(figures.generators),
         _positions(figures.positions),
-        _calibration(figures.calibration) if figures.calibration is not None else None,
+        *([] if figures.calibration is None else [_calibration(figures.calibration), _bins(figures.calibration)]),
     ]
     return tuple(table for table in made if table is not None and table.rows)
 
@@ -108,13 +108,31 @@ def _prm_row(score: PrmScore) -> tuple[Cell, ...]:
 
 
 def _mr(found: Mapping[str, MrScore]) -> TableView:
-    note = f"MR-Score needs somebody who reads the judge's reasons: it is not computed. {INTERVALS}"
-    rows: Rows = [
-        (name, estimate(score.correlation), estimate(score.step_accuracy), score.wrong, score.coverage.unknown)
+    if all(score.score is None for score in found.values()):
+        note = f"MR-Score needs somebody who reads the judge's reasons: it is not computed. {INTERVALS}"
+        rows: Rows = [(name, *_mr_parts(score)) for name, score in found.items()]
+        columns = ("correlation", "step accuracy", "wrong", "unknown")
+        return _Headed("parts of MR-Score", "split", *columns, note=note).table(rows)
+    told = "0.2 correlation, 0.3 step and 0.5 reason accuracy; a reason without a grade counts as not right"
+    rows = [
+        (name, estimate(score.score), estimate(score.reason_accuracy), *_mr_parts(score), score.reasons.unknown)
         for name, score in found.items()
     ]
-    columns = ("correlation", "step accuracy", "wrong", "unknown")
-    return _Headed("parts of MR-Score", "split", *columns, note=note).table(rows)
+    if (mean := mean_mr_score(found)) is not None:
+        rows.append(("mean of the splits", Estimate(mean), None, None, None, None, None, None))
+    columns = ("MR-Score", "reason accuracy", "correlation", "step accuracy", "wrong", "unknown", "not graded")
+    return _Headed("MR-Score", "split", *columns, note=f"{told}. {INTERVALS}").table(rows)
+
+
+def _mr_parts(score: MrScore) -> tuple[Cell, ...]:
+    return (estimate(score.correlation), estimate(score.step_accuracy), score.wrong, score.coverage.unknown)
+
+
+def mean_mr_score(found: Mapping[str, MrScore]) -> float | None:
+    """Plain mean of the splits' MR-Scores, the overall figure of MR-Ben; `None` for one split, or without reasons."""
+    scores = [score.score for name, score in found.items() if name != ALL]
+    known = [score.value for score in scores if score is not None]
+    return sum(known) / len(known) if len(scores) > 1 and len(known) == len(scores) else None
 
 
 def _mistake(found: Mapping[str, MistakeAccuracy]) -> TableView:
@@ -168,6 +186,15 @@ def _calibration(found: Calibration) -> TableView:
     ]
     note = "Brackets: 95% intervals, bootstrap over steps."
     return _Headed("calibration of step scores", "what", "value", note=note).table(rows)
+
+
+def _bins(found: Calibration) -> TableView:
+    rows: Rows = [
+        (f"{one.low:.3g} to {one.high:.3g}", one.count, one.probability, estimate(one.right)) for one in found.bins
+    ]
+    columns = ("steps", "mean score", "share right")
+    note = "The table behind the plot of the page; calibrated: both last columns agree. Brackets: 95% Wilson intervals."
+    return _Headed("reliability", "score", *columns, note=note).table(rows)
 
 
 def _reliability(found: Calibration | None) -> tuple[PlotView, ...]:

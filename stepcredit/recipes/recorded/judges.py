@@ -101,6 +101,11 @@ class CallLog:
         except BudgetError as error:
             raise BudgetError(f"{error}; {OPENING}") from error
 
+    @property
+    def budget(self) -> Budget:
+        """What calls count against, for others who ask in the same run."""
+        return self._budget
+
     def drain(self) -> None:
         """From now on no request is begun."""
         self._budget.drain()
@@ -243,7 +248,7 @@ async def opened_judge(
     asked = RequestFields()
     if name == "discriminative":
         check_scoring(server, model, tokenizer)
-        where = None if server is None else _server_settings(recipe.server, server, model, asked)
+        where = None if server is None else server_settings(recipe.server, server, model, asked)
         opened = opened_scoring(
             recipe.discriminative, server=where, model=model or "", tokenizer=tokenizer, budget=budget,
             on_attempt=log.take)  # fmt: skip
@@ -252,7 +257,7 @@ async def opened_judge(
         return
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
-    settings = _server_settings(recipe.server, server or "", model, asked)
+    settings = server_settings(recipe.server, server or "", model, asked)
     async with ServerClient(settings, budget=budget, on_attempt=log.take) as client:
         log.identity = client.identity
         if ask and not model:
@@ -272,7 +277,8 @@ async def opened_judge(
         yield ReadingJudge(reader, reading, decompose=decompose, log=log.readings), log
 
 
-def _server_settings(part: ServerPart, url: str, model: str | None, fields: RequestFields) -> ServerSettings:
+def server_settings(part: ServerPart, url: str, model: str | None, fields: RequestFields) -> ServerSettings:
+    """How a server is asked; `None` for its only model."""
     waits = {key: value for key, value in given(part).items() if key not in _LIMITS}
     return ServerSettings(url, model=model or "", extra=fields, **waits)
 

@@ -62,7 +62,7 @@ class CheckerPart(Section):
 class JudgePart(Section):
     """`[judge]`: `merged`, `retries` of `markers`; `max_tokens`, `temperature`, `seed`, `votes` of `critic`.
 
-    `step-critic` has `variant` (`each` or `index`), `max_tokens`, `temperature` and `seed`.
+    `step-critic` has `variant` (`each`, `index` or `reason`), `max_tokens`, `temperature` and `seed`.
 
     `intrinsic` has all of these and those below: `decompose = false` keeps the splitter's steps, `split_prompt` and
     `trace_prompt` choose how it is asked; the others are explained in stepcredit/judges/intrinsic/server.py.
@@ -74,7 +74,7 @@ class JudgePart(Section):
     temperature: float | None = Field(ge=0, default=None)
     seed: int | None = None
     votes: int | None = Field(ge=1, default=None)
-    variant: Literal["each", "index"] | None = None
+    variant: Literal["each", "index", "reason"] | None = None
     decompose: bool | None = None
     retry_temperature: float | None = Field(ge=0, default=None)
     split_prompt: SplitPrompt | None = None

@@ -15,12 +15,27 @@ from stepcredit.core.errors import UsageError
 from stepcredit.core.records import Problem
 from stepcredit.core.seeds import derive
 from stepcredit.evaluation.labelled_lines import Line, find_file, lines
-from stepcredit.recipes.evaluating.code_answers import CodeTest
 
 Answers = Literal["math", "code"]
 """How completions are checked: against a reference answer (formula, number, text or letter), or by running them."""
 
 LETTERS = "ABCD"
+
+
+@final
+@dataclass(frozen=True)
+class CodeTest:
+    """One test of a program.
+
+    Args:
+        given: what it reads: its standard input, or one JSON value a line for each argument of `function`.
+        wanted: what it prints, or the JSON value that `function` returns.
+        function: name of the function, or of the method of `Solution`, that is called; `None` runs the program.
+    """
+
+    given: str
+    wanted: str
+    function: str | None = None
 
 
 @final
