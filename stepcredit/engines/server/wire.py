@@ -11,16 +11,21 @@ import orjson
 from stepcredit.core.errors import UsageError
 from stepcredit.engines.server.settings import ServerSettings, base_url
 
-WireFailure = Literal["connect", "first_byte", "idle", "deadline", "cut", "too_large"]
+WireFailure = Literal["connect", "first_byte", "idle", "deadline", "stale", "cut", "too_large"]
 
 _SAID: dict[WireFailure, str] = {
     "connect": "no connection",
     "first_byte": "no answer began in time (server.first_byte_s)",
     "idle": "the answer stopped in its middle (server.idle_s)",
     "deadline": "the answer was not whole in time (server.deadline_s)",
+    "stale": "the server had closed the connection that was kept for the next request",
     "cut": "the connection broke before the answer was whole",
     "too_large": "the answer is larger than server.max_answer_bytes",
 }
+
+# Servers close connections that carry nothing for a while, uvicorn (so vLLM) after 5 s: ours are given up well before,
+# so that few requests are sent on one that is just being closed.
+_KEPT_S = 2.0
 
 
 @final
@@ -64,27 +69,30 @@ class Wire:
         self._headers = {"Content-Type": "application/json"}
         if secret:
             self._headers["Authorization"] = f"Bearer {secret}"
-        self._http: httpx2.AsyncClient | None = None
+        self._http: dict[bool, httpx2.AsyncClient] = {}
 
-    async def send(self, route: str, body: dict[str, Any] | None, *, left_s: float) -> WireAnswer:
+    async def send(self, route: str, body: dict[str, Any] | None, *, left_s: float, fresh: bool = False) -> WireAnswer:
         """Ask a route: GET without a body, POST with one.
 
         Args:
             route: path after `/v1/`; one that begins with `/` stands at the server's root.
             body: JSON-able.
             left_s: most time for the whole answer.
+            fresh: open a connection for this request alone.
 
         Raises:
-            WireError: if no whole answer came.
+            WireError: if no whole answer came; kind `stale` if none began and the connection had carried a request
+                before: as a rule the server had closed it, and did not read this one.
         """
         url = f"{self._root}{route}" if route.startswith("/") else f"{self._base}/{route}"
         data = None if body is None else orjson.dumps(body)
-        began = False
+        began, opened = False, _Opened()
         total, piece = asyncio.timeout(left_s), asyncio.timeout(self._settings.first_byte_s)
         try:
             async with total, piece:
                 method = "GET" if data is None else "POST"
-                async with self._client().stream(method, url, content=data, headers=self._headers) as response:
+                more: dict[str, Any] = {"headers": self._headers, "extensions": {"trace": opened.see}}
+                async with self._client(fresh=fresh).stream(method, url, content=data, **more) as response:
                     began = True
                     whole = bytearray()
                     piece.reschedule(self._soon())
@@ -99,26 +107,38 @@ class Wire:
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise WireError("connect") from error
         except httpx2.RequestError as error:
-            raise WireError("cut") from error
+            raise WireError("cut" if began or opened.anew else "stale") from error
 
     async def close(self) -> None:
         """Close the connections; the next request opens new ones."""
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        while self._http:
+            await self._http.popitem()[1].aclose()
 
     def _soon(self) -> float:
         return asyncio.get_running_loop().time() + self._settings.idle_s
 
-    def _client(self) -> httpx2.AsyncClient:
-        if self._http is None:
+    def _client(self, *, fresh: bool) -> httpx2.AsyncClient:
+        if fresh not in self._http:
             most = self._settings.max_in_flight
             address = urlsplit(self._base)
             local = address.hostname in ("localhost", "127.0.0.1", "::1")
-            self._http = httpx2.AsyncClient(
+            self._http[fresh] = httpx2.AsyncClient(
                 timeout=httpx2.Timeout(None, connect=self._settings.connect_s),
-                limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
+                limits=httpx2.Limits(
+                    max_connections=most, max_keepalive_connections=0 if fresh else most, keepalive_expiry=_KEPT_S
+                ),
                 verify=address.scheme == "https",  # certificates take long to load, and plain http has none
                 trust_env=not local,  # a proxy of the environment cannot reach this machine's own servers
             )
-        return self._http
+        return self._http[fresh]
+
+
+@final
+class _Opened:
+    """Whether a request opened a connection of its own, told by the events of the HTTP client."""
+
+    def __init__(self) -> None:
+        self.anew = False
+
+    async def see(self, event: str, _told: Any) -> None:
+        self.anew |= event.startswith("connection.")
