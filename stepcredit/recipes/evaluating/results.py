@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, final
 
 from stepcredit.core.protocols import Scale
@@ -14,6 +14,9 @@ from stepcredit.recipes.evaluating.comparing import PairedJudges
 from stepcredit.recipes.evaluating.figures import ALL, Figures, Row
 from stepcredit.recipes.evaluating.reading import Reading
 from stepcredit.recipes.evaluating.tables import plots_of, tables_of
+from stepcredit.recipes.recorded.reading import ReadingCounts
+from stepcredit.recipes.recorded.results import reading_table
+from stepcredit.recipes.recorded.signatures import signature_figures, signature_table
 from stepcredit.recipes.recorded.tally import ranked
 from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.report.build import rollout_view
@@ -40,6 +43,8 @@ class Evaluated:
         scale: what the judge's scores mean.
         calls: model calls of the run, those of earlier sessions included.
         seconds: wall time of each part of this session.
+        signatures: what the judge's model did, by name, over all sessions; empty if it counts nothing.
+        reading: parse statistics of a judge that has them, over all sessions.
     """
 
     labelled: LabelledSet
@@ -50,6 +55,8 @@ class Evaluated:
     scale: Scale
     calls: AttemptTotals
     seconds: Mapping[str, float]
+    signatures: Mapping[str, int] = field(default_factory=dict[str, int])
+    reading: ReadingCounts = ReadingCounts()  # noqa: RUF009 -- frozen
 
     @property
     def coverage(self) -> dict[str, int]:
@@ -106,6 +113,8 @@ def summary_of(found: Evaluated, settings: Mapping[str, Any]) -> dict[str, Any]:
         "calibration": plain(figures.calibration),
         "compared": plain(found.compared),
         "calls": asdict(found.calls) if found.calls.attempts else None,
+        "signatures": signature_figures(found.signatures),
+        "reading": found.reading.as_payload(),
         "seconds": round(sum(found.seconds.values()), 3),
         "stage_seconds": {part: round(value, 3) for part, value in found.seconds.items()},
         "settings": dict(settings),
@@ -158,7 +167,7 @@ def report_of(found: Evaluated, *, title: str, facts: Sequence[tuple[str, str]])
         subtitle=f"{found.labelled.name}: what the judge says beside what people labelled",
         facts=tuple(facts),
         counts=tuple(numbers),
-        tables=(*tables_of(found.figures, found.compared), *_reasons(found)),
+        tables=(*tables_of(found.figures, found.compared), *_reasons(found), *_did(found)),
         plots=plots_of(found.figures),
         closing=closing_of(found),
         solutions=_views(found),
@@ -196,6 +205,11 @@ def _reasons(found: Evaluated) -> tuple[TableView, ...]:
     rows = [(reason, number) for reason, number in list(found.reasons.items())[:_TOLD_REASONS]]
     rows += [(f"left out: {reason}", number) for reason, number in found.labelled.left_out.items()]
     return (TableView("without an answer", ("reason", "solutions"), tuple(rows)),) if rows else ()
+
+
+def _did(found: Evaluated) -> tuple[TableView, ...]:
+    tables = (signature_table(found.signatures), reading_table(found.reading))
+    return tuple(table for table in tables if table.rows)
 
 
 def _views(found: Evaluated) -> tuple[RolloutView, ...]:

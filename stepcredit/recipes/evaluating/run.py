@@ -26,8 +26,10 @@ from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
 from stepcredit.recipes.recorded.judges import CallLog, SameModel
 from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
+from stepcredit.recipes.recorded.reading import ReadingCounts
 from stepcredit.recipes.recorded.results import coverage_line, shown_places
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
+from stepcredit.recipes.recorded.signatures import keeper, signature_warnings, summed
 from stepcredit.recipes.recorded.walk import Walked, WalkParts
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.session import Session, session
@@ -125,6 +127,8 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
         opened = RunFolder.create_or_open(settings.out, _manifest(plan, judge), later=JUDGE_VERSION, said=CHANGED)
         with opened as folder, session(folder) as note:
             calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
+            calls.on_tally = keeper(folder.ledger)
+            calls.readings.open(folder.ledger)
             if plan.asks_for_model:
                 await calls.look()
             folder.settle(JUDGE_VERSION, judge.fingerprint, said=CHANGED[JUDGE_VERSION])
@@ -188,8 +192,19 @@ class _Running:
             compared = compare_runs(figures, settings.compare, part, judge=settings.judge)
         seconds["score"] = time.perf_counter() - began
         totals = self.folder.ledger.attempt_totals()
-        found = Evaluated(plan.labelled, readings, figures, compared, shown, self.judge.scale, totals, seconds)
+        signatures, read = self._did()
+        found = Evaluated(
+            plan.labelled, readings, figures, compared, shown, self.judge.scale, totals, seconds, signatures, read
+        )
         return self._close(found)
+
+    def _did(self) -> tuple[dict[str, int], ReadingCounts]:
+        """What the judge's model did over all sessions; says what speaks against the whole run."""
+        signatures, read = summed(self.folder.ledger), self.calls.readings.counts()
+        told = (f"warning: {line}" for line in read.below(1.0 - self.plan.recipe.limits.warn_unknown))
+        for line in (*signature_warnings(signatures), *told):
+            self.screen.say(line)
+        return signatures, read
 
     @property
     def _threshold(self) -> float:
