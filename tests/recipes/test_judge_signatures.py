@@ -37,7 +37,8 @@ def told(
     """The summary of a run on `count` solutions, each judged in one session of the command."""
     file = folder / "x.jsonl"
     if verb == "judge":
-        write_rows(file, *(row(RIGHT, name=f"s{k}") for k in range(count)))
+        rows = (row(RIGHT, name=f"s{k}") for k in range(count))
+        write_rows(file, *({**one, "problem": f"{one['problem']} ({k})"} for k, one in enumerate(rows)))
     else:
         write_set(file, *(solution(f"s{k}", -1 if k else 0) for k in range(count)))
     quick = ("checker.mode=string",) if verb == "judge" else ("metrics.resamples=20",)
@@ -68,7 +69,6 @@ THINKPRM = {
     "contradicts itself": (thinkprm_reply, NO, ("contradicts",)),
     "stops early": (first_line, YES, ("stopped_early",)),
     "leaks chat tokens": (leaking, YES, ("leaks",)),
-    "says neither yes nor no": (thinkprm_reply, {}, ("no_verdict",)),
 }
 
 
@@ -131,7 +131,8 @@ def evaluated(
     """ECE by the summary, and scores and labels of all steps by `predictions.jsonl`."""
 
     def following(prompt: str) -> dict[str, float]:
-        p = said[int(re.findall(r"problem of s(\d+)", prompt)[-1])]
+        found = re.findall(r"problem of s(\d+)", prompt)
+        p = said[int(found[-1])] if found else 0.5  # the look at what the server can do names no problem
         return {" Yes": 0.9 * p, " No": 0.9 * (1 - p)}
 
     settings = [word for one in ("metrics.resamples=20", *more) for word in ("--set", one)]
