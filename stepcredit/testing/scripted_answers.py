@@ -1,5 +1,6 @@
 """Good answers of the scripted server, in the form that vLLM gives them (the widest of the OpenAI-style dialects)."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, final
@@ -34,6 +35,7 @@ class Manners:
             prompt given as ids.
         context: longest prompt plus completion, in tokens or words; 0 has no limit.
         delay_s: time before each good answer.
+        keeps_s: closes a connection that carries nothing for so long, as servers do, and says nothing of it.
         key: if set, requests without this bearer token get 401.
         pools: the pooling route answers a row a token (`all`), a row a `step_tag` (`step`), or one row (`whole`).
         step_tag: token id of `step`.
@@ -45,6 +47,7 @@ class Manners:
     refuses: frozenset[str] = frozenset()
     context: int = 0
     delay_s: float = 0.0
+    keeps_s: float = math.inf
     key: str = ""
     pools: Literal["all", "step", "whole"] = "all"
     step_tag: int = 0

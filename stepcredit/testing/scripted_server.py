@@ -6,6 +6,7 @@ standard library and numpy. What it answers is made by `scripted_answers`.
 
 import asyncio
 import json
+import math
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any, final
 
 from stepcredit.core.digests import digest
 from stepcredit.core.protocols import Tokenizer, Writer
-from stepcredit.testing.faults import Asked, Fault, Faults
+from stepcredit.testing.faults import Asked, Fault, Faults, spoilt
 from stepcredit.testing.scripted_answers import POLITE, Answers, Manners, ReplyScript, UnanswerableError, echo
 from stepcredit.testing.tabular import TabularPolicy
 
@@ -109,7 +110,9 @@ class ScriptedServer:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while (asked := await self._read(reader)) is not None:
+            before = 0
+            while (asked := await self._read(reader, before)) is not None:
+                before += 1
                 self._now += 1
                 self.most_at_once = max(self.most_at_once, self._now)
                 try:
@@ -121,8 +124,13 @@ class ScriptedServer:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client went away
 
-    async def _read(self, reader: asyncio.StreamReader) -> Asked | None:
-        line = (await reader.readline()).decode("latin-1").split()
+    async def _read(self, reader: asyncio.StreamReader, before: int) -> Asked | None:
+        keeps_s = self._answers.manners.keeps_s
+        try:
+            async with asyncio.timeout(keeps_s if before and math.isfinite(keeps_s) else None):
+                line = (await reader.readline()).decode("latin-1").split()
+        except TimeoutError:
+            return None
         if len(line) < 2:
             return None
         headers: dict[str, str] = {}
@@ -134,7 +142,7 @@ class ScriptedServer:
         route = line[1].removeprefix("/").removeprefix("v1/")
         name = f"{route} {digest(json.dumps(body, sort_keys=True))}"
         key = headers.get("authorization", "").removeprefix("Bearer ")
-        asked = Asked(route, body, self._number, self.counts[name], key)
+        asked = Asked(route, body, self._number, self.counts[name], key, before)
         self._number += 1
         self.counts[name] += 1
         if len(self.asked) < self.KEEP:
@@ -158,8 +166,7 @@ class ScriptedServer:
         await asyncio.sleep(self._answers.manners.delay_s)
         try:
             status, body = 200, await self._answers.body(asked)
-            if fault is not None and fault.kind == "model":
-                body["model"] = fault.model
+            body = spoilt(body, fault)
         except UnanswerableError as error:
             status, body = error.status, {"error": {"message": str(error), "code": error.status}}
         data = _message(status, json.dumps(body).encode(), {})

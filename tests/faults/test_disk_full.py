@@ -3,7 +3,6 @@
 import errno
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,12 +44,10 @@ def test_a_real_disk_that_fills_stops_the_run_and_with_space_it_goes_on(small_di
     assert ran(*words, "--out", tmp_path / "whole", at=tmp_path)[0] == 0
     filler = small_disk / "filler"
     filler.write_bytes(b"x" * (SIZE - 300_000))
-    began = time.monotonic()
     code, said, _ = ran(*words, "--out", small_disk / "run", at=tmp_path)
     assert code == 3, said
     assert "full" in said[-1]
     assert len([line for line in said if line.startswith("error: ")]) == 1
-    assert time.monotonic() - began < 30  # Python's start included; the stop itself is at once
     with Ledger(small_disk / "run" / "ledger.sqlite", journal=None) as ledger:
         ledger.check()
     filler.unlink()

@@ -18,7 +18,7 @@ class ServerSettings:
         model: name of the model; empty takes the only one that the server has.
         key_variable: environment variable that holds the key, if the server wants one; the key itself is kept nowhere.
         max_in_flight: most requests at once; falls when the server says that it is too much, and recovers.
-        max_tries: most tries of one call.
+        max_tries: most tries of one call; a request sent on a kept connection that the server had closed is none.
         deadline_s: most time for one call, over all its tries and the waits between them.
         first_byte_s: most time until an answer begins.
         idle_s: most time between two pieces of an answer.

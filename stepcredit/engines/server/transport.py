@@ -102,18 +102,25 @@ class Transport:
             BudgetError: if a limit on calls or cost is reached.
         """
         call = call_id(route, body)
-        spent, garbage, number = 0.0, 0, 0
+        spent, garbage, stale, number = 0.0, 0, 0, 0
+        fresh = False
         while True:
             left_s = self._settings.deadline_s - spent
-            result = await self._try(route, body, read=read, number=number, left_s=left_s, first=first)
+            result = await self._try(
+                route, body, read=read, number=number, left_s=left_s, first=first or fresh, fresh=fresh
+            )
             if isinstance(result, _Good):
                 return result.value
             number += 1
             garbage += result.kind == "garbage"
             spent += result.seconds
+            fresh = result.kind == "stale"
+            if fresh:  # as good as not sent: no try, and nothing to wait for
+                stale += 1
+                continue
             wait = self._wait(result, call=call, number=number - 1)
             if (
-                number >= self._settings.max_tries
+                number - stale >= self._settings.max_tries
                 or garbage >= _GARBAGE_TRIES
                 or spent + wait >= self._settings.deadline_s
             ):
@@ -161,6 +168,7 @@ class Transport:
         number: int,
         left_s: float,
         first: bool,
+        fresh: bool,
     ) -> "_Good[T] | _Bad":
         async with self._limiter.slot(first=first) as begun:
             self._budget.admit()
@@ -168,7 +176,7 @@ class Transport:
             usage = Usage(None, None)
             kind = "cancelled"
             try:
-                answer = await self._wire.send(route, body, left_s=left_s)
+                answer = await self._wire.send(route, body, left_s=left_s, fresh=fresh)
                 status = answer.status
                 kind = f"http_{status}" if status != 200 else "garbage"
                 if status != 200:
@@ -182,7 +190,7 @@ class Transport:
                 return _Good(value)
             except WireError as error:
                 kind = error.kind
-                self.lost_contact |= error.kind in ("connect", "cut")  # whoever answers next may be another
+                self.lost_contact |= error.kind in ("connect", "stale", "cut")  # whoever answers next may be another
                 return _Bad(error.kind, str(error), time.monotonic() - begun)
             except GarbageError as error:
                 return _Bad("garbage", str(error), time.monotonic() - begun)

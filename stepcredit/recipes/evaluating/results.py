@@ -16,6 +16,9 @@ from stepcredit.recipes.evaluating.grading import Graded
 from stepcredit.recipes.evaluating.reading import Reading
 from stepcredit.recipes.evaluating.tables import mean_mr_score, plots_of, tables_of
 from stepcredit.recipes.recorded.rationales import Told
+from stepcredit.recipes.recorded.reading import ReadingCounts
+from stepcredit.recipes.recorded.results import reading_table
+from stepcredit.recipes.recorded.signatures import signature_figures, signature_table
 from stepcredit.recipes.recorded.tally import ranked
 from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.report.build import rollout_view
@@ -46,6 +49,8 @@ class Evaluated:
         calls: model calls of the run, those of earlier sessions included.
         seconds: wall time of each part of this session.
         told: what the judge wrote about the shown solutions, by rollout id.
+        signatures: what the judge's model did, by name, over all sessions; empty if it counts nothing.
+        reading: parse statistics of a judge that has them, over all sessions.
     """
 
     labelled: LabelledSet
@@ -58,6 +63,8 @@ class Evaluated:
     calls: AttemptTotals
     seconds: Mapping[str, float]
     told: Mapping[str, Told] = field(default_factory=dict[str, Told])
+    signatures: Mapping[str, int] = field(default_factory=dict[str, int])
+    reading: ReadingCounts = ReadingCounts()  # noqa: RUF009 -- frozen
 
     @property
     def coverage(self) -> dict[str, int]:
@@ -116,6 +123,8 @@ def summary_of(found: Evaluated, settings: Mapping[str, Any]) -> dict[str, Any]:
         "calibration": plain(figures.calibration),
         "compared": plain(found.compared),
         "calls": asdict(found.calls) if found.calls.attempts else None,
+        "signatures": signature_figures(found.signatures),
+        "reading": found.reading.as_payload(),
         "seconds": round(sum(found.seconds.values()), 3),
         "stage_seconds": {part: round(value, 3) for part, value in found.seconds.items()},
         "settings": dict(settings),
@@ -170,7 +179,7 @@ def report_of(found: Evaluated, *, title: str, facts: Sequence[tuple[str, str]])
         subtitle=f"{found.labelled.name}: what the judge says beside what people labelled",
         facts=tuple(facts),
         counts=tuple(numbers),
-        tables=(*tables_of(found.figures, found.compared), *_reasons(found)),
+        tables=(*tables_of(found.figures, found.compared), *_reasons(found), *_did(found)),
         plots=plots_of(found.figures),
         closing=closing_of(found),
         solutions=_views(found),
@@ -211,6 +220,11 @@ def _reasons(found: Evaluated) -> tuple[TableView, ...]:
     whys = (found.graded.summary or {}).get("unknown_reasons", {})
     note = f"of {len(found.graded.grades):,} wrong solutions whose first wrong step was named"
     tables.append(TableView("reasons without a grade", ("why", "reasons"), tuple(whys.items()), note))
+    return tuple(table for table in tables if table.rows)
+
+
+def _did(found: Evaluated) -> tuple[TableView, ...]:
+    tables = (signature_table(found.signatures), reading_table(found.reading))
     return tuple(table for table in tables if table.rows)
 
 

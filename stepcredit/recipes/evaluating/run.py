@@ -26,9 +26,11 @@ from stepcredit.recipes.recorded.judges import CallLog, SameModel
 from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
 from stepcredit.recipes.recorded.rationales import told_of
+from stepcredit.recipes.recorded.reading import ReadingCounts
 from stepcredit.recipes.recorded.results import shown_places
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
 from stepcredit.recipes.recorded.settings import ASKS_MODEL, given
+from stepcredit.recipes.recorded.signatures import keeper, signature_warnings, summed
 from stepcredit.recipes.recorded.walk import Walked, WalkParts
 from stepcredit.report.progress import Progress, SilentProgress
 from stepcredit.store.run_folder import RunFolder
@@ -108,6 +110,8 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
         folder = RunFolder.create_or_open(settings.out, _manifest(plan, judge), later=JUDGE_VERSION, said=CHANGED)
         with open_frame(folder, screen, drain, turns) as frame:
             calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
+            calls.on_tally = keeper(folder.ledger)
+            calls.readings.open(folder.ledger)
             if plan.asks_for_model:
                 await calls.look()
             folder.settle(JUDGE_VERSION, judge.fingerprint, said=CHANGED[JUDGE_VERSION])
@@ -168,8 +172,17 @@ class _Running:
             characters=plan.recipe.report.rationales,
             writes=settings.judge in ASKS_MODEL,
         )
-        found = replace(found, told=told)
+        signatures, read = self._did()
+        found = replace(found, told=told, signatures=signatures, reading=read)
         return self._close(found)
+
+    def _did(self) -> tuple[dict[str, int], ReadingCounts]:
+        """What the judge's model did over all sessions; says what speaks against the whole run."""
+        signatures, read = summed(self.frame.folder.ledger), self.calls.readings.counts()
+        told = (f"warning: {line}" for line in read.below(1.0 - self.plan.recipe.limits.warn_unknown))
+        for line in (*signature_warnings(signatures), *told):
+            self.frame.screen.say(line)
+        return signatures, read
 
     @property
     def _threshold(self) -> float:

@@ -113,7 +113,7 @@ def report_of(result: WalkResult, counts: Counts, *, title: str, facts: Sequence
     rare = {"failed": counts.failed, "quarantined": counts.quarantined, "lines skipped": counts.skipped}
     numbers += [(name, value) for name, value in rare.items() if value]
     tables = [_models_table(result.tally), _reasons_table(result.tally, counts), _labels_table(counts)]
-    tables += [signature_table(result.signatures), _reading_table(result.reading)]
+    tables += [signature_table(result.signatures), reading_table(result.reading)]
     tables += [] if result.credited is None else [_credit_table(result.credited.summary, result.grouping)]
     return ReportData(
         title=title,
@@ -214,7 +214,8 @@ def _labels_table(counts: Counts) -> TableView:
     return TableView("labels", ("label", "steps", "share"), rows)
 
 
-def _reading_table(reading: ReadingCounts) -> TableView:
+def reading_table(reading: ReadingCounts) -> TableView:
+    """How a judge's replies could be read, task by task."""
     rows: list[tuple[Cell, ...]] = []
     for name, counts in reading.tasks.items():
         rejects = ", ".join(f"{number} {reason}" for reason, number in counts.rejects.items())

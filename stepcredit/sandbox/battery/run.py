@@ -25,6 +25,7 @@ class Trial:
         seconds: until the engine answered.
         faults: what it did that it should not have been able to do, or failed to do; empty = contained, or right.
         supported: False if the engine rightly lacks what a benign program needs.
+        error: beginning of the exception that ended it; written by the program, so for people only.
     """
 
     program: Program
@@ -33,6 +34,7 @@ class Trial:
     seconds: float
     faults: tuple[str, ...]
     supported: bool = True
+    error: str = ""
 
     @property
     def passed(self) -> bool:
@@ -80,7 +82,8 @@ def _trial(engine: Engine, program: Program, limits: Limits, world: World, given
     left = world.survivors(engine.pid, tree)
     if left:
         faults.append(f"it left {left} processes")
-    return Trial(program, engine.name, reply.exit, seconds, tuple(faults), supported)
+    error = reply.error.decode("utf-8", "replace")[:80]
+    return Trial(program, engine.name, reply.exit, seconds, tuple(faults), supported, error)
 
 
 def _run(engine: Engine, source: str) -> tuple[Reply, list[str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -51,7 +52,45 @@ async def test_statuses_that_are_asked_again():
 
 
 async def test_broken_connections_are_asked_again():
-    assert await errors_of([Fault("reset"), Fault("cut"), Fault("reset")]) == ["cut", "cut", "cut", ""]
+    # The first goes on the connection that the list of models came by, and looks like one that was closed meanwhile.
+    assert await errors_of([Fault("reset"), Fault("cut"), Fault("reset")]) == ["stale", "cut", "cut", ""]
+
+
+async def test_a_kept_connection_that_the_server_closed_costs_no_try():
+    """As if the server closed each connection after its first answer, just when the next request was sent."""
+    seen: list[AttemptRecord] = []
+    closes = lambda asked: Fault("reset") if asked.before else None  # noqa: E731
+    once = {"max_tries": 1, "max_in_flight": 4, "backoff_s": 60.0, "backoff_cap_s": 60.0}
+    with ScriptedServer(faults=closes) as server:
+        async with ServerClient(settings(server, **once), on_attempt=seen.append) as client:
+            calls = [client.complete(HI, max_tokens=9, temperature=0.0, seed=seed) for seed in range(20)]
+            found = await asyncio.wait_for(asyncio.gather(*calls), 30.0)
+    assert [reply.text for reply in found] == [HI[0].content] * 20
+    assert {one.error for one in seen} == {"", "stale"}
+    assert sum(one.error == "" for one in seen) == 21
+    assert Counter(one.call for one in seen if one.error == "stale").most_common(1)[0][1] == 1
+
+
+async def test_a_server_that_closes_idle_connections_is_asked_as_any_other():
+    """Closing meets the next request at all moments here: seen before it, while it is sent, after it."""
+    seen: list[AttemptRecord] = []
+    with ScriptedServer(manners=Manners(keeps_s=0.0)) as server:
+        async with ServerClient(settings(server, max_tries=1, max_in_flight=4), on_attempt=seen.append) as client:
+            for start in range(0, 120, 4):
+                calls = [client.complete(HI, max_tokens=9, temperature=0.0, seed=start + k) for k in range(4)]
+                assert len(await asyncio.gather(*calls)) == 4
+    assert {one.error for one in seen} <= {"", "stale"}
+    assert {one.before for one in server.asked} == {0}
+    assert len(server.asked) == 121  # nothing was read twice
+
+
+async def test_a_server_that_answers_no_request_of_a_connection_ends_the_call():
+    """Each connection breaks, first or not: tries are counted."""
+    always = lambda asked: None if asked.number == 0 else Fault("reset")  # noqa: E731
+    with ScriptedServer(faults=always) as server:
+        async with ServerClient(settings(server, max_tries=3)) as client:
+            with pytest.raises(EngineError, match=r"in 4 tries .*the connection broke"):
+                await client.complete(HI, max_tokens=9, temperature=0.0, seed=0)
 
 
 async def test_a_hang_ends_by_the_first_byte_limit():
