@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 from jaxtyping import Int32
 
-from stepcredit.adapters.trl.loop import Loop
+from stepcredit.adapters.loop import Loop
 from stepcredit.adapters.trl.settings import StepCredit
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import StepcreditError, UsageError

@@ -13,8 +13,8 @@ import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer
 
-from stepcredit.adapters.trl.judging import judge_all
-from stepcredit.adapters.trl.loop import Loop
+from stepcredit.adapters.judging import judge_all
+from stepcredit.adapters.loop import Loop
 from stepcredit.adapters.trl.outcomes import OUTCOME, OutcomeReward, Place, Policy
 from stepcredit.adapters.trl.paying import pay
 from stepcredit.adapters.trl.refusals import check_liger, check_loss, check_rewards, check_rollouts
@@ -112,7 +112,7 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         try:
             outcomes = [_with_prompt(*pair) for pair in zip(self._outcome_reward.take(), _prompts(out), strict=True)]
             _check_ids(out, outcomes)
-            cuts = self._judging_loop.run(judge_all(self._step_credit, outcomes))
+            cuts = self._judging_loop.run(self._judged(outcomes))
         except Exception as caught:  # noqa: BLE001 -- raised below, by every process
             error = caught
         told: list[tuple[str, list[Judgement | Steps]]] = gather_object([("" if error is None else str(error), cuts)])
@@ -122,6 +122,11 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         if failed:
             raise StepcreditError(f"another process could not judge its completions: {'; '.join(failed)}")
         return [cut for _, found in told for cut in found]
+
+    async def _judged(self, outcomes: Sequence[Outcome]) -> list[Judgement | Steps]:
+        credit = self._step_credit
+        bounds: dict[str, Any] = {"judging": credit.judging, "timeout_s": credit.timeout_s}
+        return await judge_all(outcomes, credit.splitter, credit.asked, **bounds)
 
     def _with_advantages(
         self, out: dict[str, Any], own: Sequence[Credit], everyone: Sequence[Credit]

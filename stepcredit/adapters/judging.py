@@ -1,33 +1,42 @@
-"""Check is done; this is split and judge: one process's outcomes to steps and verdicts, side by side and bounded."""
+"""Split and judge: checked rollouts to steps and verdicts, side by side and bounded (Outcome -> Judgement)."""
 
 import asyncio
 from collections.abc import Sequence
 
-from stepcredit.adapters.trl.settings import StepCredit
 from stepcredit.core.errors import JudgeError
-from stepcredit.core.protocols import Judge
+from stepcredit.core.protocols import Judge, Splitter
 from stepcredit.core.records import Judgement, Outcome, Steps
 from stepcredit.judges.verdicts import unknown
 
 
-async def judge_all(credit: StepCredit, outcomes: Sequence[Outcome]) -> list[Judgement | Steps]:
-    """Steps of each rollout, judged if the rule reads verdicts.
+async def judge_all(
+    outcomes: Sequence[Outcome], splitter: Splitter, judge: Judge | None, *, judging: int, timeout_s: float | None
+) -> list[Judgement | Steps]:
+    """Steps of each rollout, judged if there is a judge.
 
-    At most `credit.judging` rollouts wait for the judge at a time. A judge that fails, or takes longer than
-    `credit.timeout_s`, leaves its rollout's steps unknown, with the reason.
+    A judge that fails, or takes too long, leaves its rollout's steps unknown, with the reason.
+
+    Args:
+        outcomes: checked rollouts.
+        splitter: cuts them.
+        judge: who is asked, or `None`.
+        judging: rollouts that wait for the judge at the same time.
+        timeout_s: seconds after which one rollout's judging is given up, `None` for no limit.
+
+    Returns:
+        One judgement a rollout in their order, or its steps where there is no judge.
 
     Raises:
         BudgetError: if the judge's limit on calls or cost is reached.
     """
-    cuts = [credit.splitter.split(outcome) for outcome in outcomes]
-    judge = credit.asked
+    cuts = [splitter.split(outcome) for outcome in outcomes]
     if judge is None:
         return list(cuts)
-    places = asyncio.Semaphore(credit.judging)
+    places = asyncio.Semaphore(judging)
 
     async def one(steps: Steps) -> Judgement:
         async with places:
-            return await _judged(judge, steps, credit.timeout_s)
+            return await _judged(judge, steps, timeout_s)
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""One event loop on a thread of its own, for as long as a trainer lives: judges keep their connections open on it."""
+"""One event loop on a thread of its own, for as long as it is needed: judges keep their connections open on it."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -27,7 +27,7 @@ class Loop:
         """What the coroutine returns; an interrupt while waiting cancels it."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            Thread(target=self._loop.run_forever, name="stepcredit-trl", daemon=True).start()
+            Thread(target=self._loop.run_forever, name="stepcredit-adapter", daemon=True).start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
