@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepcredit.adapters.trl.versions import check_version
+from stepcredit.adapters.trl.versions import NEWEST, OLDEST, check_version
 from stepcredit.core.errors import MachineError, StepcreditError, UsageError
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.credit.grpo import GrpoSettings
@@ -225,7 +225,7 @@ def test_an_evaluation_asks_no_judge(tmp_path: Path) -> None:
     judge = Slow()
     trainer = cases.ours(tmp_path, cases.tp_grpo(judge=judge), per_device_eval_batch_size=8)
     found = trainer.evaluate(cases.problems(4))
-    assert "eval_reward" in found
+    assert "eval_loss" in found
     assert judge.most == 0
 
 
@@ -233,3 +233,9 @@ def test_a_version_that_was_not_tried_is_refused() -> None:
     for version in ("0.26.2", "0.29.0", "1.17.0", "2.0.0"):
         with pytest.raises(MachineError, match=r"is not supported.*0\.29\.1 to 1\.16.*stepcredit\[trl\]"):
             check_version(version)
+
+
+def test_the_environments_hold_the_oldest_and_the_newest_version() -> None:
+    script = (Path(__file__).parent / "make_trl_venvs.sh").read_text(encoding="utf-8")
+    assert f"make_venv oldest {'.'.join(map(str, OLDEST))} " in script
+    assert f"make_venv newest {'.'.join(map(str, NEWEST))}." in script

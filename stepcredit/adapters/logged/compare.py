@@ -11,7 +11,7 @@ from stepcredit.adapters.judging import judge_all
 from stepcredit.adapters.logged.formats import LoggedRollout
 from stepcredit.adapters.loop import Loop
 from stepcredit.core.digests import digest
-from stepcredit.core.errors import CreditError, StepsError
+from stepcredit.core.errors import CreditError, StepsError, UsageError
 from stepcredit.core.protocols import Judge, Splitter, Tokenizer
 from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout, Steps
 from stepcredit.credit import Need, Rule, all_rules
@@ -141,7 +141,10 @@ def _outcome(
     row_and_sample: tuple[LoggedRollout, int], index: int, tokenizer: Tokenizer, right_above: float
 ) -> Outcome:
     row, sample = row_and_sample
-    ids, text, char_starts = retokenise(row.completion, tokenizer)
+    try:
+        ids, text, char_starts = retokenise(row.completion, tokenizer)
+    except UsageError as error:
+        raise UsageError(f"{error}; give the tokenizer of the policy, or none for bytes", item=row.place) from error
     problem = Problem(digest(row.prompt, row.answer)[:12], row.prompt, row.answer, "log")
     prompt = np.zeros(0, np.int32)
     rollout = Rollout(
