@@ -239,3 +239,84 @@ def test_the_environments_hold_the_oldest_and_the_newest_version() -> None:
     script = (Path(__file__).parent / "make_trl_venvs.sh").read_text(encoding="utf-8")
     assert f"make_venv oldest {'.'.join(map(str, OLDEST))} " in script
     assert f"make_venv newest {'.'.join(map(str, NEWEST))}." in script
+
+
+class Watched(cases.Ours):
+    """Keeps what the loss is given."""
+
+    seen: list[dict[str, Any]]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        self.__dict__.setdefault("seen", []).append(dict(inputs))
+        return super()._compute_loss(model, inputs)
+
+
+def test_credit_stays_with_its_completion_through_shuffling_and_reuse(tmp_path: Path) -> None:
+    """Two updates a batch, each batch used twice, two micro-batches an update."""
+    args = cases.config(
+        tmp_path,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        steps_per_generation=4,
+        num_iterations=2,
+        max_steps=4,
+    )
+    options = {"train_dataset": cases.problems(), "processing_class": cases.words(tmp_path)}
+    trainer = run(Watched(cases.policy(), cases.tp_grpo(), args=args, **options))
+    [batch] = trainer.batches
+    assert batch["advantages"].shape == (16, batch["completion_ids"].shape[1])
+    by_ids = {
+        tuple(ids): row for ids, row in zip(batch["completion_ids"].tolist(), batch["advantages"].tolist(), strict=True)
+    }
+    assert len(trainer.seen) == 8
+    for part in trainer.seen:
+        for ids, row in zip(part["completion_ids"].tolist(), part["advantages"].tolist(), strict=True):
+            assert row == by_ids[tuple(ids)]
+
+
+class Asked(Silent):
+    """Keeps the problems that it is asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: set[str] = set()
+
+    async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
+        self.problems.add(steps.rollout.problem.text)
+        return await self.inner.judge(steps)
+
+
+def test_of_a_conversation_the_judge_reads_the_last_user_message(tmp_path: Path) -> None:
+    words = cases.words(tmp_path)
+    words.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    rows = [
+        [{"role": "system", "content": "answer"}, {"role": "user", "content": f"Q {k} ; Step1 /3 ?"}] for k in (1, 2)
+    ]
+    judge = Asked()
+    trainer = cases.Ours(
+        cases.policy(),
+        cases.tp_grpo(judge=judge),
+        args=cases.config(tmp_path, max_steps=1),
+        train_dataset=cases.Dataset.from_list([{"prompt": row} for row in rows]),
+        processing_class=words,
+    )
+    run(trainer)
+    assert judge.problems == {"Q 1 ; Step1 /3 ?", "Q 2 ; Step1 /3 ?"}
+
+
+def test_a_callback_may_alternate_process_and_outcome(tmp_path: Path) -> None:
+    from transformers import TrainerCallback
+
+    trainer = cases.ours(tmp_path)
+
+    class Alternate(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            trainer.step_credit = trainer.step_credit.with_process_weight(0.0)
+
+    trainer.add_callback(Alternate())
+    run(trainer)
+    sizes = [row["stepcredit/process_size"] for row in trainer.state.log_history if "stepcredit/process_size" in row]
+    assert sizes[0] > 0
+    assert sizes[1] == 0
+    with pytest.raises(UsageError, match="rule grpo has no process weight"):
+        outcome_rule().with_process_weight(0.5)

@@ -111,7 +111,8 @@ def retro_credit(
     """
     outcomes = [_outcome(row, k, tokenizer or ByteTokenizer(), right_above) for k, row in enumerate(_numbered(rows))]
     groups = _groups(outcomes)
-    cuts = Loop().run(judge_all(outcomes, splitter, judge, judging=judging, timeout_s=None))
+    with Loop() as loop:
+        cuts = loop.run(judge_all(outcomes, splitter, judge, judging=judging, timeout_s=None))
     advantages: dict[str, Float32[np.ndarray, " T"]] = {}
     process: dict[str, float | None] = {}
     left_out: dict[str, str] = {}

@@ -88,7 +88,7 @@ class StepCredit:
         return outcome if hasattr(outcome, "check") else None
 
     def with_process_weight(self, weight: float) -> "StepCredit":
-        """The same with another weight of the process stream, for rules that have one.
+        """The same with another weight of the process stream, for a callback that alternates process and outcome.
 
         Raises:
             UsageError: if the rule has no process weight.

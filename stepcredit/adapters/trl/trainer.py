@@ -35,6 +35,9 @@ class StepCreditGRPOTrainer(GRPOTrainer):
     The log gets, under `stepcredit/`: `right`, `unscorable`, `cut`, `parse_rate`, `unknown_steps`, `steps`, `kept`,
     `all_right`, `all_wrong`, `outcome_size`, `process_size` (mean absolute advantage a token).
 
+    A callback may change `step_credit` between steps, alike in all processes: splitter, judge, rule and settings, not
+    who gives the outcome.
+
     Args:
         model: as for `GRPOTrainer`.
         credit: how completions are paid.
@@ -58,16 +61,18 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         reward_funcs: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
         **options: Any,
     ) -> None:
+        if args is None:
+            raise UsageError("give args: GRPOConfig(OUTPUT_DIR, scale_rewards='none')")
         check_loss(args)
         check_liger(args, fused=hasattr(GRPOTrainer, "compute_liger_loss"))
         check_rollouts(options)
-        self._step_credit = credit
+        self.step_credit = credit
         self._judging_loop = Loop()
         self._outcome_reward = OutcomeReward(credit, self._judging_loop)
         self._batches_sampled = 0
         self._credit_figures: dict[str, list[float]] = defaultdict(list)
         functions = _with_outcome(reward_funcs, credit, self._outcome_reward)
-        names = [getattr(function, "__name__", type(function).__name__) for function in functions]
+        names = [_name(function) for function in functions]
         check_rewards(names, self._outcome_reward.__name__, args.reward_weights)
         super().__init__(model=model, reward_funcs=functions, args=args, **options)
         self._outcome_reward.policy = Policy(
@@ -83,7 +88,7 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         out: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not training:
             return out
-        paid = pay(self._gathered(out), self._step_credit, group_size=size)
+        paid = pay(self._gathered(out), self.step_credit, group_size=size)
         for name, value in paid.figures.items():
             self._credit_figures[name].append(value)
         first = self.accelerator.process_index * len(inputs)
@@ -124,7 +129,7 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         return [cut for _, found in told for cut in found]
 
     async def _judged(self, outcomes: Sequence[Outcome]) -> list[Judgement | Steps]:
-        credit = self._step_credit
+        credit = self.step_credit
         bounds: dict[str, Any] = {"judging": credit.judging, "timeout_s": credit.timeout_s}
         return await judge_all(outcomes, credit.splitter, credit.asked, **bounds)
 
@@ -151,12 +156,18 @@ def _with_outcome(
     reward_funcs: Callable[..., Any] | Sequence[Callable[..., Any]], credit: StepCredit, outcome: OutcomeReward
 ) -> list[Callable[..., Any]]:
     """The reward functions with the outcome's among them: in its own place if it was given, else first."""
-    given = list(reward_funcs) if isinstance(reward_funcs, Sequence) else [reward_funcs]
+    several = isinstance(reward_funcs, Sequence) and not isinstance(reward_funcs, str)
+    given: list[Any] = list(reward_funcs) if several else [reward_funcs]
     if credit.outcome in given:
         return [outcome if function is credit.outcome else function for function in given]
-    if outcome.__name__ in [getattr(function, "__name__", "") for function in given]:
+    if outcome.__name__ in [_name(function) for function in given]:
         raise UsageError(f"a reward function is called {outcome.__name__!r} ({OUTCOME} is ours); rename it")
     return [outcome, *given]
+
+
+def _name(function: Any) -> str:
+    """Of a reward function, or of a reward model by id."""
+    return function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
 
 
 def _eos_ids(trainer: Any) -> frozenset[int]:
