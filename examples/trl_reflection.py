@@ -133,6 +133,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     """Fine-tune, measure, train, measure; the result also goes to OUT/result.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/trl"))
+    parser.add_argument("--policy", type=Path, help="checkpoint to start from, in place of fine-tuning one")
     parser.add_argument("--length", type=int, default=2, help="steps of a problem")
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--updates", type=int, default=400, help="of fine-tuning")
@@ -144,7 +145,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log-completions", action="store_true", help="keep the log that retro-credit reads")
     options = parser.parse_args(words)
-    checkpoint = fine_tuned(options.out / "policy", options)
+    checkpoint = options.policy or fine_tuned(options.out / "policy", options)
     trained = trainer(checkpoint, options)
     problems = asked(options, options.held_out, "held out")
     before = accuracy(trained.model, problems, max_tokens=options.max_tokens)
@@ -154,6 +155,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     sys.stdout.write(f"held-out accuracy {before:.3f} -> {after:.3f} in {options.steps} steps\n")
     rows = [row for row in trained.state.log_history if "stepcredit/right" in row]
     result = {"before": before, "after": after, "right": [row["stepcredit/right"] for row in rows]}
+    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "result.json").write_text(json.dumps(result), encoding="utf-8")
     return result
 

@@ -8,6 +8,8 @@ import pytest
 
 from stepcredit.adapters.logged import read_log, retro_credit
 from stepcredit.judges import JUDGES
+from stepcredit.recipes.demo_settings import load_demo
+from stepcredit.recipes.pretraining import pretrain_to_gate
 from stepcredit.steps import Delimiter
 
 pytest.importorskip("trl_cases", reason="TRL is not installed: pip install 'stepcredit[trl]'")
@@ -42,6 +44,8 @@ def test_the_example_runs_and_its_log_is_paid_by_every_rule(tmp_path: Path) -> N
 @pytest.mark.learning
 @pytest.mark.slow
 def test_tp_grpo_in_trl_learns_task_e(tmp_path: Path) -> None:
-    """Figures and command: docs/guide/trl.md."""
-    result = example().main(["--out", str(tmp_path)])
+    """From the policy of the demo, as docs/guide/trl.md does it and gives the figures; some minutes of CPU time."""
+    policy = pretrain_to_gate(load_demo(), tmp_path / "policy").folder
+    options = "--steps 16 --batch 64 --max-tokens 56 --held-out 128 --learning-rate 6e-4"
+    result = example().main([*options.split(), "--policy", str(policy), "--out", str(tmp_path)])
     assert result["after"] > result["before"] + 0.1
