@@ -11,7 +11,7 @@ REPEATS ?= 100
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults sandbox check bench docs test-servers doors wheel clean
+.PHONY: help setup demo test faults sandbox check bench docs test-servers test-trl doors wheel clean
 
 help: ## show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,11 @@ test-servers: $(STAMP) ## tests against a real vLLM server in an environment of 
 	tests/servers/make_venv.sh $(PYTHON)
 	$(BIN)/python -m pytest -m servers tests/servers $(ARGS)
 
+test-trl: ## the TRL adapter against the oldest and the newest TRL, each in an environment of its own
+	tests/adapters/make_trl_venvs.sh $(PYTHON)
+	@for venv in .venv-trl-oldest .venv-trl-newest; do echo "== $$venv"; \
+	  $(ONE_THREAD) $$venv/bin/python -m pytest tests/adapters stepcredit/adapters -m 'not learning' $(ARGS) || exit; done
+
 wheel: $(STAMP) ## build the wheel into dist/
 	rm -rf dist
 	$(BIN)/python -m build --wheel --outdir dist .
@@ -64,4 +69,4 @@ doors: wheel ## the README's commands, run from the wheel in empty environments
 	$(BIN)/python -m pytest -m doors tests/doors
 
 clean: ## remove what the other targets made, runs excepted
-	rm -rf $(VENV) .venv-vllm dist build docs/api .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-vllm .venv-trl-oldest .venv-trl-newest dist build docs/api .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,6 +9,7 @@ EXTRAS = {
     "sandbox": ("wasmtime", "componentize_py", "sympy"),
     "datasets": ("datasets",),
     "inspect": ("inspect_ai",),
+    "trl": ("trl",),
     "train": ("torch", "transformers", "safetensors", "matplotlib"),
 }
 """Extra of the install -> the modules it brings; pyproject.toml names the packages."""

@@ -1,0 +1,206 @@
+"""Logs of other trainers: TRL's completions (parquet or JSONL) and verl's rollouts (JSONL), as one kind of row."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import groupby
+from math import isnan
+from pathlib import Path
+from typing import Any, final
+
+from stepcredit.core.errors import MachineError, UsageError
+from stepcredit.tasks.jsonl import read_objects
+
+_TRL = ("step", "prompt", "completion", "advantage")
+_VERL = ("input", "output", "score", "step")
+_ANSWERS = ("answer", "solution", "gts", "ground_truth")
+
+
+@final
+@dataclass(frozen=True)
+class LoggedRollout:
+    """One completion of a log.
+
+    Args:
+        step: optimiser step at which it was logged.
+        prompt: what was asked: the text, or of a conversation the last user message.
+        completion: what was written, without end tokens.
+        reward: the number that the run paid, `None` if it gave none.
+        answer: the reference answer, `None` if the log has none.
+        advantage: what the run made of the reward, `None` if the log does not say.
+        group: completions that were compared with one another share it.
+        place: file and line (or row), for messages.
+    """
+
+    step: int
+    prompt: str
+    completion: str
+    reward: float | None
+    answer: str | None
+    advantage: float | None
+    group: str
+    place: str
+
+
+def read_log(
+    path: str | Path, *, outcome: str | None = None, group_size: int | None = None
+) -> tuple[LoggedRollout, ...]:
+    """Read the log of a run; which kind it is stands in its columns.
+
+    TRL (`log_completions=True`): `OUTPUT_DIR/completions/completions_STEP.parquet`, or the same rows as JSONL: `step`,
+    `prompt` and `completion` (texts or messages), one column a reward function, columns of `log_extra`, `advantage`.
+    Groups are neighbours in it; without `group_size` a run of equal prompts is one.
+
+    verl (`trainer.rollout_data_dir`): `STEP.jsonl`: `input`, `output`, `gts`, `score`, `step`, and what the reward
+    function added. verl balances the batch before it writes it, so groups are the equal inputs of a step.
+
+    Args:
+        path: a file, or a folder of such files.
+        outcome: column with the outcome's number; `None` takes `score`, or TRL's only reward function.
+        group_size: completions of each prompt; checked.
+
+    Returns:
+        The rows, groups side by side, in the order of steps.
+
+    Raises:
+        UsageError: if there is no log, or its columns, groups or outcome cannot be told.
+        MachineError: if a parquet file is to be read and pyarrow is not installed.
+
+    Source: TRL 1.16, trl/trainer/grpo_trainer.py `log`; verl, verl/trainer/ppo/ray_trainer.py `_dump_generations`.
+    Differs: none.
+    """
+    files = _files(Path(path))
+    rows = [row for file in files for row in _rows(file)]
+    if not rows:
+        raise UsageError("the log has no rows", item=str(path))
+    place, first = rows[0]
+    if set(_VERL) <= first.keys():
+        read = [_verl(row, place, outcome or "score") for place, row in rows]
+        return _by_prompt(read, group_size)
+    if set(_TRL[:3]) <= first.keys():
+        column = outcome or _only_reward(first, place)
+        return _by_place([_trl(row, place, column) for place, row in rows], group_size)
+    wanted = f"TRL's ({', '.join(_TRL[:3])}, ...) or verl's ({', '.join(_VERL)}, ...)"
+    raise UsageError(f"got columns {', '.join(sorted(first))}, wanted {wanted}", item=place)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.exists():
+        raise UsageError("there is no such file or folder", item=str(path))
+    if path.is_file():
+        return [path]
+    found = sorted([*path.glob("*.parquet"), *path.glob("*.jsonl")], key=lambda file: (len(file.name), file.name))
+    if not found:
+        raise UsageError(
+            "the folder has no .parquet or .jsonl file; TRL's are in OUTPUT_DIR/completions", item=str(path)
+        )
+    return found
+
+
+def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if file.suffix != ".parquet":
+        yield from read_objects(file)
+        return
+    if find_spec("pyarrow") is None:
+        raise MachineError("parquet files need pyarrow; install with: pip install 'stepcredit[datasets]'")
+    parquet: Any = import_module("pyarrow.parquet")
+    try:
+        rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"is no parquet file: {error}", item=str(file)) from error
+    for number, row in enumerate(rows):
+        yield f"{file}:{number}", row
+
+
+def _only_reward(row: Mapping[str, Any], place: str) -> str:
+    """TRL's only column of numbers beside its own."""
+    found = [name for name, value in row.items() if name not in _TRL and isinstance(value, int | float)]
+    if len(found) != 1:
+        raise UsageError(
+            f"which column is the outcome? name it (outcome=...) among {', '.join(found) or 'none'}", item=place
+        )
+    return found[0]
+
+
+def _trl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
+    return LoggedRollout(
+        _step(row, place),
+        _text(row, "prompt", place, asked=True),
+        _text(row, "completion", place),
+        _number(row, outcome, place),
+        _answer(row),
+        _number(row, "advantage", place) if "advantage" in row else None,
+        "",
+        place,
+    )
+
+
+def _verl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
+    texts = (_text(row, "input", place), _text(row, "output", place))
+    return LoggedRollout(_step(row, place), *texts, _number(row, outcome, place), _answer(row), None, "", place)
+
+
+def _step(row: Mapping[str, Any], place: str) -> int:
+    value = row.get("step")
+    if not isinstance(value, int):
+        raise UsageError(f"step must be a whole number, got {value!r}", item=place)
+    return value
+
+
+def _text(row: Mapping[str, Any], name: str, place: str, *, asked: bool = False) -> str:
+    """A text, or messages: of a prompt the last user message, of a completion all of them."""
+    value = row.get(name)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(message, Mapping) for message in value):
+        messages: list[Mapping[str, Any]] = value
+        said = [str(m.get("content") or "") for m in messages if not asked or m.get("role") == "user"]
+        return said[-1] if asked and said else "".join(said)
+    raise UsageError(f"{name} must be a text or a list of messages, got {type(value).__name__}", item=place)
+
+
+def _number(row: Mapping[str, Any], name: str, place: str) -> float | None:
+    if name not in row:
+        raise UsageError(f"there is no column {name!r}; there are: {', '.join(sorted(row))}", item=place)
+    value = row[name]
+    if value is not None and not isinstance(value, int | float):
+        raise UsageError(f"{name} must be a number or null, got {value!r}", item=place)
+    return None if value is None or isnan(value) else float(value)
+
+
+def _answer(row: Mapping[str, Any]) -> str | None:
+    return next((str(row[name]) for name in _ANSWERS if row.get(name) is not None), None)
+
+
+def _by_place(rows: Sequence[LoggedRollout], group_size: int | None) -> tuple[LoggedRollout, ...]:
+    """TRL: groups are neighbours."""
+    runs = [list(run) for _, run in groupby(rows, key=lambda row: (row.step, row.prompt))]
+    size = group_size or len(runs[0])
+    if any(len(run) % size for run in runs) or (group_size is None and any(len(run) != size for run in runs)):
+        sizes = ", ".join(str(n) for n in sorted(Counter(len(run) for run in runs)))
+        mend = "name group_size (num_generations of the run), and read whole files"
+        raise UsageError(
+            f"runs of equal prompts have {sizes} rows, wanted groups of {size}; {mend}", item=rows[0].place
+        )
+    parts = [run[k : k + size] for run in runs for k in range(0, len(run), size)]
+    return tuple(replace(row, group=f"{row.step}/{number}") for number, part in enumerate(parts) for row in part)
+
+
+def _by_prompt(rows: Sequence[LoggedRollout], group_size: int | None) -> tuple[LoggedRollout, ...]:
+    """verl: groups are the equal inputs of a step."""
+    groups: dict[tuple[int, str], list[LoggedRollout]] = {}
+    for row in rows:
+        groups.setdefault((row.step, row.prompt), []).append(row)
+    for (step, _), found in groups.items():
+        if group_size is not None and len(found) != group_size:
+            mend = "a prompt that a step asks twice cannot be told apart; leave group_size out to compare them together"
+            raise UsageError(
+                f"step {step} has {len(found)} equal inputs, wanted {group_size}; {mend}", item=found[0].place
+            )
+    return tuple(
+        replace(row, group=f"{step}/{number}")
+        for number, ((step, _), found) in enumerate(groups.items())
+        for row in found
+    )

@@ -1,0 +1,203 @@
+"""`trl.GRPOTrainer` with one advantage a token: a post-processing subclass that copies no method body."""
+
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportUnknownParameterType=false
+# Where the extra is not installed its types are unknown.
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from trl import GRPOTrainer
+
+from stepcredit.adapters.judging import judge_all
+from stepcredit.adapters.loop import Loop
+from stepcredit.adapters.trl.outcomes import OUTCOME, OutcomeReward, Place, Policy
+from stepcredit.adapters.trl.paying import pay
+from stepcredit.adapters.trl.refusals import check_liger, check_loss, check_rewards, check_rollouts
+from stepcredit.adapters.trl.settings import StepCredit
+from stepcredit.adapters.trl.tokenizer import policy_tokenizer
+from stepcredit.core.errors import CreditError, StepcreditError, UsageError
+from stepcredit.core.records import Credit, Judgement, Outcome, Steps
+
+
+class StepCreditGRPOTrainer(GRPOTrainer):
+    """Trains as TRL does, on our per-token advantages.
+
+    Each sampled batch is checked, cut, judged and paid before TRL shuffles it: its (B,) advantages are replaced by
+    (B, T) ones, T the padded width of the completions. Steps, outcomes and verdicts of all processes are gathered
+    before the rule is applied, so groups that straddle processes are paid as in one. Batches of an evaluation keep
+    TRL's own advantages: nothing is trained on them, and no judge is asked.
+
+    The log gets, under `stepcredit/`: `right`, `unscorable`, `cut`, `parse_rate`, `unknown_steps`, `steps`, `kept`,
+    `all_right`, `all_wrong`, `outcome_size`, `process_size` (mean absolute advantage a token).
+
+    A callback may change `step_credit` between steps, alike in all processes: splitter, judge, rule and settings, not
+    who gives the outcome.
+
+    Args:
+        model: as for `GRPOTrainer`.
+        credit: how completions are paid.
+        args: a `GRPOConfig` with `scale_rewards="none"`; the rule's settings say how rewards are scaled.
+        reward_funcs: further reward functions, for the log: of weight 0 in `args.reward_weights`. The one that gives
+            the outcome may stand among them, else it comes first.
+        **options: everything else that `GRPOTrainer` takes.
+
+    Raises:
+        UsageError: for settings that break per-token credit or would have no effect; each names its mend.
+
+    Source: engines.md 1. Differs: none.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        credit: StepCredit,
+        *,
+        args: Any,
+        reward_funcs: Callable[..., Any] | Sequence[Callable[..., Any]] = (),
+        **options: Any,
+    ) -> None:
+        if args is None:
+            raise UsageError("give args: GRPOConfig(OUTPUT_DIR, scale_rewards='none')")
+        check_loss(args)
+        check_liger(args, fused=hasattr(GRPOTrainer, "compute_liger_loss"))
+        check_rollouts(options)
+        self.step_credit = credit
+        self._judging_loop = Loop()
+        self._outcome_reward = OutcomeReward(credit, self._judging_loop)
+        self._batches_sampled = 0
+        self._credit_figures: dict[str, list[float]] = defaultdict(list)
+        functions = _with_outcome(reward_funcs, credit, self._outcome_reward)
+        names = [_name(function) for function in functions]
+        check_rewards(names, self._outcome_reward.__name__, args.reward_weights)
+        super().__init__(model=model, reward_funcs=functions, args=args, **options)
+        self._outcome_reward.policy = Policy(
+            policy_tokenizer(self.processing_class), _eos_ids(self), args.max_completion_length
+        )
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """TRL's batch with our advantages."""
+        training = self.model.training
+        size = self.num_generations if training else getattr(self, "num_generations_eval", self.num_generations)
+        self._outcome_reward.place = Place(self._batches_sampled, self.accelerator.process_index * len(inputs), size)
+        self._batches_sampled += 1
+        out: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if not training:
+            return out
+        paid = pay(self._gathered(out), self.step_credit, group_size=size)
+        for name, value in paid.figures.items():
+            self._credit_figures[name].append(value)
+        first = self.accelerator.process_index * len(inputs)
+        return self._with_advantages(out, paid.credits[first : first + len(inputs)], paid.credits)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+        """TRL's loss; refuses advantages that lost their shape on the way."""
+        if self.model.training and inputs["advantages"].shape != inputs["completion_ids"].shape:
+            got, want = tuple(inputs["advantages"].shape), tuple(inputs["completion_ids"].shape)
+            raise CreditError(f"got advantages of shape {got}, wanted {want}: this TRL treats them in a new way")
+        return super()._compute_loss(model, inputs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL's log with our figures, each the mean over the batches since the last time."""
+        if self.model.training:
+            logs.update(
+                {f"stepcredit/{name}": sum(values) / len(values) for name, values in self._credit_figures.items()}
+            )
+            self._credit_figures.clear()
+        super().log(logs, start_time)
+
+    def _gathered(self, out: dict[str, Any]) -> list[Judgement | Steps]:
+        """Steps and verdicts of all processes; an error of one is raised by all, so that none is left waiting."""
+        cuts: list[Judgement | Steps] = []
+        error: Exception | None = None
+        try:
+            outcomes = [_with_prompt(*pair) for pair in zip(self._outcome_reward.take(), _prompts(out), strict=True)]
+            _check_ids(out, outcomes)
+            cuts = self._judging_loop.run(self._judged(outcomes))
+        except Exception as caught:  # noqa: BLE001 -- raised below, by every process
+            error = caught
+        told: list[tuple[str, list[Judgement | Steps]]] = gather_object([("" if error is None else str(error), cuts)])
+        if error is not None:
+            raise error
+        failed = [f"process {rank}: {message}" for rank, (message, _) in enumerate(told) if message]
+        if failed:
+            raise StepcreditError(f"another process could not judge its completions: {'; '.join(failed)}")
+        return [cut for _, found in told for cut in found]
+
+    async def _judged(self, outcomes: Sequence[Outcome]) -> list[Judgement | Steps]:
+        credit = self.step_credit
+        bounds: dict[str, Any] = {"judging": credit.judging, "timeout_s": credit.timeout_s}
+        return await judge_all(outcomes, credit.splitter, credit.asked, **bounds)
+
+    def _with_advantages(
+        self, out: dict[str, Any], own: Sequence[Credit], everyone: Sequence[Credit]
+    ) -> dict[str, Any]:
+        """The batch with (B, T) advantages; completions that are left out are masked, and not counted by the loss."""
+        mask = out["completion_mask"]
+        table = np.zeros(tuple(out["completion_ids"].shape), np.float32)
+        for row, credit in zip(table, own, strict=True):
+            if credit.kept:
+                row[: len(credit.advantages)] = credit.advantages
+        changed = {"advantages": torch.from_numpy(table).to(out["advantages"])}
+        if not all(credit.kept for credit in everyone):
+            kept = torch.tensor([credit.kept for credit in own], dtype=mask.dtype, device=mask.device)
+            changed["completion_mask"] = mask * kept[:, None]
+            if "num_items_in_batch" in out:
+                left = changed["completion_mask"].sum()
+                changed["num_items_in_batch"] = self.accelerator.gather(left).sum().to(out["num_items_in_batch"])
+        return {**out, **changed}
+
+
+def _with_outcome(
+    reward_funcs: Callable[..., Any] | Sequence[Callable[..., Any]], credit: StepCredit, outcome: OutcomeReward
+) -> list[Callable[..., Any]]:
+    """The reward functions with the outcome's among them: in its own place if it was given, else first."""
+    several = isinstance(reward_funcs, Sequence) and not isinstance(reward_funcs, str)
+    given: list[Any] = list(reward_funcs) if several else [reward_funcs]
+    if credit.outcome in given:
+        return [outcome if function is credit.outcome else function for function in given]
+    if outcome.__name__ in [_name(function) for function in given]:
+        raise UsageError(f"a reward function is called {outcome.__name__!r} ({OUTCOME} is ours); rename it")
+    return [outcome, *given]
+
+
+def _name(function: Any) -> str:
+    """Of a reward function, or of a reward model by id."""
+    return function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
+
+
+def _eos_ids(trainer: Any) -> frozenset[int]:
+    """Ids that end a completion; TRL names one or, since 1.x, several."""
+    several = getattr(trainer, "eos_token_ids", None)
+    found = [trainer.eos_token_id] if several is None else several if isinstance(several, list) else [several]
+    return frozenset(int(one) for one in found if one is not None)
+
+
+def _prompts(out: dict[str, Any]) -> list[np.ndarray]:
+    """Prompt ids without their padding."""
+    ids, mask = out["prompt_ids"].cpu().numpy(), out["prompt_mask"].cpu().numpy().astype(bool)
+    return [row[kept] for row, kept in zip(ids, mask, strict=True)]
+
+
+def _with_prompt(outcome: Outcome, prompt_ids: np.ndarray) -> Outcome:
+    return replace(outcome, rollout=replace(outcome.rollout, prompt_ids=prompt_ids))
+
+
+def _check_ids(out: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
+    """Refuse a batch whose rows are not the completions that were judged, or hold tokens of tools."""
+    if "tool_mask" in out:
+        raise UsageError("the rollouts hold tokens that the policy did not write (tool_mask); leave tools out")
+    table = out["completion_ids"].cpu().numpy()
+    for row, outcome in zip(table, outcomes, strict=True):
+        ids = outcome.rollout.completion_ids
+        if len(ids) > len(row) or (row[: len(ids)] != ids).any():
+            raise CreditError(
+                "the completion is not the one that was judged: TRL reordered them", item=outcome.rollout.id
+            )
+
+
+__all__ = ["StepCreditGRPOTrainer"]

@@ -1,0 +1,148 @@
+"""Retro-credit: logs of TRL and verl are read, paid by every rule that they allow, and compared."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stepcredit.adapters.logged import read_log, retro_credit
+from stepcredit.core.errors import UsageError
+from stepcredit.core.records import Steps
+from stepcredit.judges.oracle import OracleJudge
+from stepcredit.steps import Newline
+
+
+def write(file: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
+def trl_row(prompt: Any, completion: Any, reward: float | None, **more: Any) -> dict[str, Any]:
+    return {"step": 3, "prompt": prompt, "completion": completion, "right": reward, "advantage": 0.0, **more}
+
+
+def verl_row(asked: str, written: str, score: float, *, step: int = 7) -> dict[str, Any]:
+    return {"input": asked, "output": written, "gts": "4", "score": score, "step": step, "acc": score > 0}
+
+
+ROWS = [
+    verl_row("2+2?", "try 5\nno, 4", 1.0),
+    verl_row("3+3?", "6", 1.0),
+    verl_row("2+2?", "it is 5", 0.0),
+    verl_row("3+3?", "6", 1.0),
+]
+
+
+def truth(steps: Steps) -> list[bool]:
+    return ["5" not in text for text in steps.texts]
+
+
+def test_verl_groups_are_the_equal_inputs_of_a_step(tmp_path: Path) -> None:
+    rows = read_log(write(tmp_path / "7.jsonl", ROWS), group_size=2)
+    assert [row.group for row in rows] == ["7/0", "7/0", "7/1", "7/1"]
+    assert [row.completion for row in rows[:2]] == ["try 5\nno, 4", "it is 5"]
+    assert rows[0].answer == "4"
+    assert rows[0].advantage is None
+    with pytest.raises(UsageError, match=r"7\.jsonl:1: step 7 has 2 equal inputs, wanted 3"):
+        read_log(tmp_path / "7.jsonl", group_size=3)
+
+
+def test_a_folder_is_read_in_the_order_of_steps(tmp_path: Path) -> None:
+    for step in (2, 10, 9):
+        write(tmp_path / f"{step}.jsonl", [verl_row("q", "a", 0.0, step=step), verl_row("q", "b", 1.0, step=step)])
+    assert [row.step for row in read_log(tmp_path)] == [2, 2, 9, 9, 10, 10]
+
+
+def test_trl_groups_are_neighbours_even_where_prompts_repeat(tmp_path: Path) -> None:
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+    said = [{"role": "assistant", "content": "4"}]
+    file = write(tmp_path / "c.jsonl", [trl_row(asked, said, float(k % 2)) for k in range(4)])
+    rows = read_log(file, group_size=2)
+    assert [row.group for row in rows] == ["3/0", "3/0", "3/1", "3/1"]
+    assert (rows[0].prompt, rows[0].completion, rows[0].reward) == ("2+2?", "4", 0.0)
+
+
+def test_every_rule_that_the_log_allows_is_paid(tmp_path: Path) -> None:
+    rows = read_log(write(tmp_path / "7.jsonl", ROWS))
+    bare = retro_credit(rows, Newline())
+    assert "grpo" in bare.rules
+    assert "needs judgements" in bare.left_out["tp_grpo"]
+    assert "needs judgements" in bare.left_out["grpo_ps"]
+    judged = retro_credit(rows, Newline(), judge=OracleJudge(truth, "fives"))
+    assert {"grpo", "tp_grpo", "grpo_ps"} <= set(judged.rules)
+    assert (judged.rollouts, judged.groups, judged.tokens) == (4, 2, 20)
+    # The right solution's wrong first line (6 bytes) is paid less than the line that mends it.
+    first = judged.advantages["tp_grpo"][:11]
+    assert first.tolist() == [0.5] * 6 + [1.0] * 5
+    assert judged.advantages["grpo"][:11].tolist() == [1.0] * 11
+    assert judged.rules["grpo"].variance == pytest.approx(np.var([1.0] * 11 + [-1.0] * 7 + [0.0] * 2))
+    r = judged.rules["grpo"].correlation["tp_grpo"]
+    assert r == pytest.approx(np.corrcoef(judged.advantages["grpo"], judged.advantages["tp_grpo"])[0, 1])
+    table = judged.as_markdown()
+    assert "| tp_grpo | 1.000 |" in table
+    assert "r with grpo" in table
+
+
+def test_what_the_run_paid_stands_beside_the_rules(tmp_path: Path) -> None:
+    rows = [trl_row("q", text, reward, advantage=reward - 0.5) for text, reward in (("a", 1.0), ("b", 0.0))]
+    found = retro_credit(read_log(write(tmp_path / "c.jsonl", rows)), Newline())
+    assert found.rules["logged"].correlation["grpo"] == pytest.approx(1.0)
+    assert found.rules["logged"].process_size is None
+
+
+def test_a_completion_without_a_reward_is_unscorable(tmp_path: Path) -> None:
+    rows = [trl_row("q", str(k), None if k == 2 else float(k), advantage=None) for k in range(3)]
+    found = retro_credit(read_log(write(tmp_path / "c.jsonl", rows), outcome="right"), Newline())
+    assert found.rules["grpo"].paid == pytest.approx(2 / 3)
+    assert np.isnan(found.advantages["grpo"][2])
+    assert "logged" not in found.rules
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"text": "a"}, r"got columns text, wanted TRL's \(step, prompt, completion, \.\.\.\) or verl's"),
+        (
+            trl_row("q", "a", 1.0, brief=2.0),
+            r"which column is the outcome\? name it \(outcome=\.\.\.\) among right, brief",
+        ),
+        (trl_row("q", 7, 1.0), "completion must be a text or a list of messages, got int"),
+        ({**verl_row("q", "a", 1.0), "score": "high"}, "score must be a number or null, got 'high'"),
+        ({**verl_row("q", "a", 1.0), "step": "x"}, "step must be a whole number, got 'x'"),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_told(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=rf"log\.jsonl:1: {told}"):
+        read_log(write(tmp_path / "log.jsonl", [row]))
+
+
+def test_groups_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
+    rows = [trl_row(prompt, "a", 1.0) for prompt in "qqqrr"]
+    with pytest.raises(UsageError, match=r"runs of equal prompts have 2, 3 rows, wanted groups of 3; name group_size"):
+        read_log(write(tmp_path / "log.jsonl", rows))
+
+
+def test_a_log_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no such file or folder"):
+        read_log(tmp_path / "none")
+    with pytest.raises(UsageError, match=r"the folder has no \.parquet or \.jsonl file"):
+        read_log(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_log_that_trl_writes_is_read(tmp_path: Path) -> None:
+    cases = pytest.importorskip("trl_cases", reason="TRL is not installed: pip install 'stepcredit[trl]'")
+    trainer = cases.theirs(tmp_path, log_completions=True)
+    trainer.train()
+    rows = read_log(tmp_path / "trl" / "completions", group_size=4)
+    assert len(rows) == 16
+    found = retro_credit(rows, cases.tp_grpo().splitter, judge=cases.tp_grpo().judge, tokenizer=cases.WORDS)
+    assert found.groups == 4
+    assert found.rules["logged"].correlation["grpo"] == pytest.approx(
+        np.corrcoef(found.advantages["logged"], found.advantages["grpo"])[0, 1]
+    )
+    assert found.rules["logged"].correlation["grpo"] > 0.95  # the run centres, our default also divides by the std
+    assert found.rules["tp_grpo"].correlation["grpo"] < 0.999
