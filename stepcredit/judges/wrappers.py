@@ -17,6 +17,7 @@ from stepcredit.core.protocols import Judge, Scale
 from stepcredit.core.records import Label, Steps, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.judges.metering import Meter, Spending
+from stepcredit.judges.together import together
 from stepcredit.judges.verdicts import LABEL_SCORE, OPPOSITE, unknown
 
 OVER_BUDGET = "the budget is used up"
@@ -96,7 +97,7 @@ class VotingJudge:
         Raises:
             JudgeError: if one of the judges failed.
         """
-        ballots = await asyncio.gather(*(judge.judge(steps) for judge in self._judges))
+        ballots = await together(judge.judge(steps) for judge in self._judges)
         return tuple(vote(ballot) for ballot in zip(*ballots, strict=True))
 
 

@@ -4,7 +4,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import orjson
@@ -26,7 +26,14 @@ from stepcredit.recipes.evaluating.problem_sets import PROBLEM_SETS, TestedProbl
 from stepcredit.recipes.evaluating.run import EvaluationResult
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, PolicySettings, load_evaluate
 from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
-from stepcredit.recipes.recorded.code_running import opened_runner
+from stepcredit.recipes.recorded.code_running import (
+    TRIED,
+    SandboxPart,
+    opened_runner,
+    say_unsafe,
+    try_sandbox,
+    unsafe_badge,
+)
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, checker_of
 from stepcredit.recipes.recorded.limits import Quarantine
 from stepcredit.recipes.recorded.results import coverage_line, shown_places
@@ -55,6 +62,8 @@ class _Plan:
     problems: tuple[TestedProblem, ...]
     attempts: tuple[Attempt, ...]
     runner: CodeRunner | None
+    sandbox: SandboxPart
+    tried: dict[str, Any]
 
     @property
     def runs_code(self) -> bool:
@@ -89,9 +98,13 @@ def run_policies(
     """
     screen = progress or SilentProgress()
     recipe = load_evaluate(settings.overrides, settings.recipe)
-    with draining(screen.say) as drain, opened_runner(recipe.sandbox) as own:
+    code = what in PROBLEM_SETS and PROBLEM_SETS[what].answers == "code"
+    sandbox = recipe.sandbox if code and runner is None else SandboxPart()
+    say_unsafe(sandbox, screen)
+    with draining(screen.say) as drain, opened_runner(sandbox) as own:
         problems = _problems(what, settings)
-        plan = _Plan(what, settings, recipe, problems, read_attempts(settings.responses, problems), runner or own)
+        attempts, tried = read_attempts(settings.responses, problems), try_sandbox(sandbox)
+        plan = _Plan(what, settings, recipe, problems, attempts, runner or own, sandbox, tried)
         turns = Turns()
         return wait_for(lambda: _evaluate(plan, screen, drain, turns), turns)
 
@@ -110,6 +123,8 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
     try:
         opened = RunFolder.create_or_open(plan.settings.out, _manifest(plan, checker), said=CHANGED)
         with opened as folder, session(folder) as note:
+            if plan.tried:
+                folder.write_json(TRIED, plan.tried)
             for line in folder.notes:
                 screen.say(line)
             if "/string/" in checker.fingerprint and plan.recipe.checker.mode == "auto":
@@ -223,7 +238,8 @@ class _Running:
         ]
         title = f"stepcredit {VERB} {found.name}"
         self.folder.write_text(ATTEMPTS, "".join(f"{orjson.dumps(_line(one)).decode()}\n" for one in found.checked))
-        save_report(self.folder.path, policy_report(found, title=title, facts=facts))
+        data = policy_report(found, title=title, facts=facts)
+        save_report(self.folder.path, replace(data, badge=unsafe_badge(self.plan.sandbox)))
         told = policy_summary(found, dict(facts))
         self.folder.write_json("summary.json", told)
         refuse_holes(0, sum(one.status == "quarantined" for one in found.checked), what="attempts")

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -23,6 +23,7 @@ from stepcredit.recipes.evaluating.results import Evaluated, closing_of, coverag
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, EvaluateSettings, load_evaluate
 from stepcredit.recipes.evaluating.solutions import GivenOutcome, GivenSteps, placed
 from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
+from stepcredit.recipes.recorded.code_running import TRIED, say_unsafe, unsafe_badge
 from stepcredit.recipes.recorded.judges import CallLog, SameModel
 from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
@@ -96,6 +97,7 @@ def run_evaluation(what: str, settings: EvaluateSettings, *, progress: Progress 
     """
     screen = progress or SilentProgress()
     recipe = load_evaluate(settings.overrides, settings.recipe)
+    say_unsafe(recipe.sandbox, screen)
     judge = judge_named(settings.judge, server=settings.server, model=settings.model, tokenizer=settings.tokenizer)
     judge.settings(recipe)
     with draining(screen.say) as drain:
@@ -125,6 +127,8 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
         opened = RunFolder.create_or_open(settings.out, _manifest(plan, judge), later=JUDGE_VERSION, said=CHANGED)
         with opened as folder, session(folder) as note:
             calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
+            if calls.sandbox:
+                folder.write_json(TRIED, calls.sandbox)
             if plan.asks_for_model:
                 await calls.look()
             folder.settle(JUDGE_VERSION, judge.fingerprint, said=CHANGED[JUDGE_VERSION])
@@ -275,7 +279,8 @@ class _Running:
         settings = self.plan.settings
         facts = _facts(self.plan, self.folder.manifest)
         title = f"stepcredit {VERB} {found.labelled.name}"
-        save_report(self.folder.path, report_of(found, title=title, facts=facts))
+        data = report_of(found, title=title, facts=facts)
+        save_report(self.folder.path, replace(data, badge=unsafe_badge(self.plan.recipe.sandbox)))
         told = summary_of(found, dict(facts))
         self.folder.write_json("summary.json", told)
         refuse_holes(found.coverage["failed"], found.coverage["quarantined"], what="solutions")
@@ -290,6 +295,7 @@ def _facts(plan: _Plan, manifest: dict[str, Any]) -> list[tuple[str, str]]:
         "set": plan.whole.name,
         "judge": settings.judge,
         "model": settings.model or "",
+        "sandbox": manifest["judge"].get("sandbox", ""),
         "limit": "" if settings.limit is None else str(settings.limit),
         "threshold_from": settings.threshold_from or "",
         "compared with": "" if settings.compare is None else settings.compare.name,

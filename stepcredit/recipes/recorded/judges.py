@@ -22,7 +22,7 @@ from stepcredit.judges.intrinsic.server import ServerReader, ServerReaderSetting
 from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
-from stepcredit.recipes.recorded.code_running import check_sandbox, opened_runner
+from stepcredit.recipes.recorded.code_running import check_sandbox, opened_runner, try_sandbox
 from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, ReadingLog, RequestFields, each
 from stepcredit.recipes.recorded.scoring import check_scoring, opened_scoring, scoring_settings
 from stepcredit.recipes.recorded.settings import (
@@ -80,10 +80,12 @@ class CallLog:
         identity: gives log probabilities by which the model's weights are known again, `None` if it has none.
         on_tally: gets what the judge's model did on each solution.
         readings: parse statistics of a judge that has them.
+        sandbox: what the battery's programs did in each engine, empty if no code is run.
     """
 
     def __init__(self, budget: Budget) -> None:
         self.readings = ReadingLog()
+        self.sandbox: dict[str, Any] = {}
         self._budget = budget
         self._waiting: list[AttemptRecord] = []
         self._write: Callable[[AttemptRecord], None] = self._waiting.append
@@ -258,6 +260,7 @@ async def opened_judge(
         if ask and not model:
             await log.look()
         if name in WRITING:
+            log.sandbox = try_sandbox(recipe.sandbox)
             with opened_runner(recipe.sandbox) as runner:
                 yield writing_judge(name, client, recipe, tokenizer=tokenizer, runner=runner, on_tally=log.tell), log
             return

@@ -14,6 +14,7 @@ from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
+from stepcredit.recipes.recorded.code_running import TRIED, say_unsafe, unsafe_badge
 from stepcredit.recipes.recorded.credit import Credited, credit_all
 from stepcredit.recipes.recorded.input import read_input
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, SameModel, checker_of, opened_judge
@@ -110,6 +111,7 @@ def run_recorded(
     """
     screen = progress or SilentProgress()
     recipe = load_recorded(settings.overrides, settings.recipe)
+    say_unsafe(recipe.sandbox, screen)
     with draining(screen.say) as drain:
         plan = Plan(
             input=read_input(file, group_by=settings.group_by, skip_bad=settings.skip_bad),
@@ -145,6 +147,8 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> Rec
                 calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
                 calls.on_tally = keeper(folder.ledger)
                 calls.readings.open(folder.ledger)
+                if calls.sandbox:
+                    folder.write_json(TRIED, calls.sandbox)
                 if plan.asks_for_model:
                     await calls.look()
                 folder.settle(JUDGE_VERSION, judge.fingerprint, said=SAID[JUDGE_VERSION])
@@ -315,7 +319,8 @@ class _Running:
         facts = facts_of(plan, folder.manifest)
         began = time.perf_counter()
         title = f"stepcredit {plan.verb} {plan.input.file.name}"
-        save_report(folder.path, report_of(found, counts, title=title, facts=facts))
+        data = report_of(found, counts, title=title, facts=facts)
+        save_report(folder.path, replace(data, badge=unsafe_badge(plan.recipe.sandbox)))
         found = replace(found, seconds={**found.seconds, "report": time.perf_counter() - began})
         told = summary_of(found, counts, settings=dict(facts))
         folder.write_json("summary.json", told)
