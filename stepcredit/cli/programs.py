@@ -41,6 +41,8 @@ class FileJudge(StrEnum):
     THINKPRM = "thinkprm"
     GENPRM = "genprm"
     DISCRIMINATIVE = "discriminative"
+    THINK_RM = "think-rm"
+    SPCT = "spct"
 
 
 class Stage(StrEnum):
@@ -121,7 +123,8 @@ def judge(
         FileJudge,
         typer.Option(
             help="markers needs no model; critic, step-critic, intrinsic ask a chat server; thinkprm, genprm such a"
-            " checkpoint; discriminative reads by a reward model, here or on a server."
+            " checkpoint; discriminative reads by a reward model, here or on a server; think-rm, spct ask a chat server"
+            " for one score of each whole solution."
         ),
     ] = FileJudge.MARKERS,
     server: ServerOption = None,

@@ -15,6 +15,7 @@ from stepcredit.core.protocols import Judge, Scale
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.engines.server.budget import Budget, Prices
 from stepcredit.engines.server.settings import ServerSettings
+from stepcredit.judges.cache import MemoryCache, VerdictCache
 from stepcredit.judges.critic import CriticJudge, CriticSettings
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers
@@ -23,6 +24,7 @@ from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
 from stepcredit.recipes.recorded.code_running import check_sandbox, opened_runner, try_sandbox
+from stepcredit.recipes.recorded.outcome_parts import OUTCOME, outcome_settings
 from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, ReadingLog, RequestFields, each
 from stepcredit.recipes.recorded.scoring import check_scoring, opened_scoring, scoring_settings
 from stepcredit.recipes.recorded.settings import (
@@ -80,12 +82,14 @@ class CallLog:
         identity: gives log probabilities by which the model's weights are known again, `None` if it has none.
         on_tally: gets what the judge's model did on each solution.
         readings: parse statistics of a judge that has them.
+        cache: where replies are kept for a judge that reads many for one verdict.
         sandbox: what the battery's programs did in each engine, empty if no code is run.
     """
 
     def __init__(self, budget: Budget) -> None:
         self.readings = ReadingLog()
         self.sandbox: dict[str, Any] = {}
+        self.cache: VerdictCache = MemoryCache()
         self._budget = budget
         self._waiting: list[AttemptRecord] = []
         self._write: Callable[[AttemptRecord], None] = self._waiting.append
@@ -237,15 +241,16 @@ async def opened_judge(
     if name == "markers":
         yield _markers(recipe.judge), CallLog(Budget())
         return
+    refuse_whole(name)
     limits = {"max_calls": max_calls, "max_cost": max_cost}
     part = recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None})
-    budget = _budget(part)
+    budget = budget_of(part)
     log = CallLog(budget)
     judge_settings(name, recipe)  # keys are refused before a server is asked
     asked = RequestFields()
     if name == "discriminative":
         check_scoring(server, model, tokenizer)
-        where = None if server is None else _server_settings(recipe.server, server, model, asked)
+        where = None if server is None else server_settings(recipe.server, server, model, asked)
         opened = opened_scoring(
             recipe.discriminative, server=where, model=model or "", tokenizer=tokenizer, budget=budget,
             on_attempt=log.take)  # fmt: skip
@@ -254,7 +259,7 @@ async def opened_judge(
         return
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
-    settings = _server_settings(recipe.server, server or "", model, asked)
+    settings = server_settings(recipe.server, server or "", model, asked)
     async with ServerClient(settings, budget=budget, on_attempt=log.take) as client:
         log.identity = client.identity
         if ask and not model:
@@ -275,7 +280,19 @@ async def opened_judge(
         yield ReadingJudge(reader, reading, decompose=decompose, log=log.readings), log
 
 
-def _server_settings(part: ServerPart, url: str, model: str | None, fields: RequestFields) -> ServerSettings:
+def refuse_whole(name: str) -> None:
+    """Refuse a judge of whole solutions where verdicts on steps are wanted.
+
+    Raises:
+        UsageError: saying where it can be asked.
+    """
+    if name in OUTCOME:
+        mend = f"stepcredit judge FILE --judge {name} (in Python: judge_file) gives one score a solution"
+        raise UsageError(f"judge {name} scores whole solutions, and verdicts on steps are wanted here; {mend}")
+
+
+def server_settings(part: ServerPart, url: str, model: str | None, fields: RequestFields) -> ServerSettings:
+    """How a server is asked; `fields` go with every request."""
     waits = {key: value for key, value in given(part).items() if key not in _LIMITS}
     return ServerSettings(url, model=model or "", extra=fields, **waits)
 
@@ -289,6 +306,9 @@ def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
     check_sandbox(name, recipe.sandbox)
     if name in WRITING:
         return writing_settings(name, recipe)
+    if name in OUTCOME:
+        refuse_others(recipe.judge, (), section="judge", of=name)
+        return outcome_settings(recipe.spct if name == "spct" else recipe.think_rm)
     if name == "intrinsic":
         reading, how, decompose = _intrinsic_settings(recipe.judge)
         return {**asdict(reading), **asdict(how), "decompose": decompose}
@@ -342,7 +362,8 @@ def _step_critic_settings(part: JudgePart) -> StepCriticSettings:
     return StepCriticSettings(**given(part))
 
 
-def _budget(part: ServerPart) -> Budget:
+def budget_of(part: ServerPart) -> Budget:
+    """Limits and prices of `[server]`."""
     prices = given(part, *_PRICES)
     priced = Prices(prices.get("input_price", 0.0), prices.get("output_price", 0.0)) if prices else None
     return Budget(max_calls=part.max_calls, max_cost=part.max_cost, prices=priced)
