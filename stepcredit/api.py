@@ -117,6 +117,8 @@ def judge(
     ('right', ['correct', 'correct'])
     """
     recipe = load_recorded(_texts(overrides))
+    if recipe.budget.tokens is not None:
+        raise UsageError("budget.tokens holds a run over its sessions; give it to judge_file, which has a folder")
     source, recorded = _read(solutions)
     named = None if tokenizer is None else str(tokenizer)
     if isinstance(judge, str):

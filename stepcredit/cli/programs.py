@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stepcredit.cli.options import (
+    CalibrationOption,
     JudgeTokenizerOption,
     MaxCallsOption,
     MaxCostOption,
@@ -20,7 +21,7 @@ from stepcredit.cli.options import (
     UnsafeOption,
     folder_for,
     told,
-    with_sandbox,
+    with_flags,
 )
 
 
@@ -132,6 +133,7 @@ def judge(
     tokenizer: JudgeTokenizerOption = None,
     sandbox: SandboxOption = None,
     unsafe: UnsafeOption = False,
+    calibration: CalibrationOption = None,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
@@ -156,7 +158,7 @@ def judge(
         server=server,
         model=model,
         recipe=recipe or RECIPE,
-        overrides=with_sandbox(settings, sandbox, unsafe=unsafe),
+        overrides=with_flags(settings, sandbox, unsafe=unsafe, calibration=calibration),
         max_calls=max_calls,
         max_cost=max_cost,
         skip_bad=skip_bad,
@@ -182,6 +184,7 @@ def run(
     ] = None,
     sandbox: SandboxOption = None,
     unsafe: UnsafeOption = False,
+    calibration: CalibrationOption = None,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
@@ -207,7 +210,7 @@ def run(
         server=server,
         model=model,
         recipe=recipe or RECIPE,
-        overrides=with_sandbox(settings, sandbox, unsafe=unsafe),
+        overrides=with_flags(settings, sandbox, unsafe=unsafe, calibration=calibration),
         max_calls=max_calls,
         max_cost=max_cost,
         skip_bad=skip_bad,

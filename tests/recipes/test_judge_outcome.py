@@ -177,7 +177,7 @@ def test_the_words_of_a_served_checkpoint_are_those_of_the_recipe(tmp_path: Path
         (
             "judge",
             ("--judge", "spct", "--set", "spct.kept=2"),
-            "spct.kept is of a meta reward model, and none is named",
+            "spct.kept is of a meta reward model",
         ),
         (
             "judge",

@@ -96,6 +96,8 @@ def _reference(kind: ReferenceKind, *, what: str) -> NamedJudge:
     def settings(recipe: EvaluateRecipe) -> dict[str, Any]:
         refuse_others(recipe.judge, (), section="judge", of=kind)
         check_sandbox(kind, recipe.sandbox)
+        if recipe.calibration.file is not None:
+            raise UsageError(f"judge {kind} is a reference, whose scores are not corrected; leave --calibration out")
         return {"seed": recipe.metrics.seed} if kind == "random" else {}
 
     return NamedJudge(opened, settings, asks=False, what=what)

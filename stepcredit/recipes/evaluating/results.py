@@ -10,10 +10,11 @@ from stepcredit.evaluation.first_error import CLEAN
 from stepcredit.evaluation.intervals import Interval
 from stepcredit.evaluation.named_sets import LabelledSet, Metric
 from stepcredit.evaluation.resampling import Coverage
+from stepcredit.recipes.evaluating.calibrating import Fitted
 from stepcredit.recipes.evaluating.comparing import PairedJudges
 from stepcredit.recipes.evaluating.figures import ALL, Figures, Row
 from stepcredit.recipes.evaluating.reading import Reading
-from stepcredit.recipes.evaluating.tables import plots_of, tables_of
+from stepcredit.recipes.evaluating.tables import fitted_tables, plots_of, tables_of
 from stepcredit.recipes.recorded.tally import ranked
 from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.report.build import rollout_view
@@ -40,6 +41,7 @@ class Evaluated:
         scale: what the judge's scores mean.
         calls: model calls of the run, those of earlier sessions included.
         seconds: wall time of each part of this session.
+        fitted: a temperature, `None` if none was fitted.
     """
 
     labelled: LabelledSet
@@ -50,6 +52,7 @@ class Evaluated:
     scale: Scale
     calls: AttemptTotals
     seconds: Mapping[str, float]
+    fitted: Fitted | None = None
 
     @property
     def coverage(self) -> dict[str, int]:
@@ -104,12 +107,19 @@ def summary_of(found: Evaluated, settings: Mapping[str, Any]) -> dict[str, Any]:
         "by_position": plain(figures.positions),
         "by_generator": plain(figures.generators) or None,
         "calibration": plain(figures.calibration),
+        "fitted": None if found.fitted is None else fitted_figures(found.fitted),
         "compared": plain(found.compared),
         "calls": asdict(found.calls) if found.calls.attempts else None,
         "seconds": round(sum(found.seconds.values()), 3),
         "stage_seconds": {part: round(value, 3) for part, value in found.seconds.items()},
         "settings": dict(settings),
     }
+
+
+def fitted_figures(fitted: Fitted) -> dict[str, Any]:
+    """The temperature, and calibration of the other splits before and after it."""
+    told: dict[str, Any] = {"split": fitted.split, "temperature": plain(fitted.temperature)}
+    return told | {"before": plain(fitted.before), "after": plain(fitted.after)}
 
 
 def headline(figures: Figures, metric: Metric) -> tuple[str, Interval | None]:
@@ -136,6 +146,8 @@ def closing_of(found: Evaluated) -> str:
     parts = [f"{name} {told} on {len(figures.rows):,} solutions"]
     if figures.chosen is not None:
         parts.append(f"threshold {figures.threshold:.4g} chosen on {figures.chosen.split}, which is not scored")
+    if found.fitted is not None:
+        parts.append(f"temperature {found.fitted.temperature.value:.4g} fitted on {found.fitted.split}, not scored")
     lost = coverage["asked"] - coverage["answered"]
     if lost:
         parts.append(f"{lost:,} of {coverage['asked']:,} have no answer and count as wrong")
@@ -158,7 +170,7 @@ def report_of(found: Evaluated, *, title: str, facts: Sequence[tuple[str, str]])
         subtitle=f"{found.labelled.name}: what the judge says beside what people labelled",
         facts=tuple(facts),
         counts=tuple(numbers),
-        tables=(*tables_of(found.figures, found.compared), *_reasons(found)),
+        tables=(*tables_of(found.figures, found.compared), *fitted_tables(found.fitted), *_reasons(found)),
         plots=plots_of(found.figures),
         closing=closing_of(found),
         solutions=_views(found),

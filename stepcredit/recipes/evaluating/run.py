@@ -14,6 +14,7 @@ from stepcredit.evaluation.named_sets import LabelledSet, read_set
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
+from stepcredit.recipes.evaluating.calibrating import Fitted, fit_on
 from stepcredit.recipes.evaluating.comparing import VERB, check_comparable, compare_runs, write_predictions
 from stepcredit.recipes.evaluating.figures import measure
 from stepcredit.recipes.evaluating.judges import JudgeRequest, NamedJudge, judge_named
@@ -30,6 +31,15 @@ from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
 from stepcredit.recipes.recorded.results import coverage_line, shown_places
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
 from stepcredit.recipes.recorded.walk import Walked, WalkParts
+from stepcredit.recipes.recorded.wrapping import (
+    CALIBRATION,
+    calibration_fact,
+    calibration_text,
+    check_budget,
+    check_probabilities,
+    limited,
+    read_calibration,
+)
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.session import Session, session
 from stepcredit.report.page import package_version
@@ -100,15 +110,30 @@ def run_evaluation(what: str, settings: EvaluateSettings, *, progress: Progress 
     say_unsafe(recipe.sandbox, screen)
     judge = judge_named(settings.judge, server=settings.server, model=settings.model, tokenizer=settings.tokenizer)
     judge.settings(recipe)
+    check_budget(recipe.budget, name=settings.judge, asks=judge.asks and settings.server is not None)
     with draining(screen.say) as drain:
         if what in PROBLEM_SETS:
             raise UsageError("a set of problems: give recorded attempts at them with --responses FILE", item=what)
         whole = read_set(what, settings.data)
+        _refuse_fitted(recipe, settings, whole)
         if settings.compare is not None:
             check_comparable(settings.compare, whole.sha256)
         plan = _Plan(settings, recipe, judge, whole, whole.limited(settings.limit))
         turns = Turns()
         return wait_for(lambda: _evaluate(plan, screen, drain, turns), turns)
+
+
+def _refuse_fitted(recipe: EvaluateRecipe, settings: EvaluateSettings, whole: LabelledSet) -> None:
+    """Refuse to measure a calibration on the labels that it was fitted on."""
+    file = recipe.calibration.file
+    if file is None:
+        return
+    if settings.calibrate_from is not None:
+        raise UsageError("--calibration corrects the scores that --calibrate-from would fit; leave one of them out")
+    found = read_calibration(Path(file))
+    if found.sha256 == whole.sha256:
+        mend = f"--calibrate-from {found.split} measures it on the other splits"
+        raise UsageError(f"this calibration was fitted on labels of the same set ({found.told}); {mend}", item=file)
 
 
 async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -> EvaluationResult:
@@ -123,6 +148,8 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
         settings.tokenizer,
     )
     async with plan.judge.opened(request) as (judge, calls):
+        if settings.calibrate_from is not None:
+            check_probabilities(judge, settings.judge)
         drain.then(calls.drain)
         opened = RunFolder.create_or_open(settings.out, _manifest(plan, judge), later=JUDGE_VERSION, said=CHANGED)
         with opened as folder, session(folder) as note:
@@ -148,6 +175,7 @@ def _manifest(plan: _Plan, judge: Judge) -> dict[str, Any]:
             "model": settings.model or "",
             "server": settings.server or "",
             **plan.judge.settings(plan.recipe),
+            **calibration_fact(plan.recipe.calibration),
             "version": None if plan.asks_for_model else judge.fingerprint,
         },
         "versions": {"stepcredit": package_version()},
@@ -185,15 +213,30 @@ class _Running:
             scale=self.judge.scale,
             threshold=self._threshold,
             threshold_from=settings.threshold_from,
+            leave_out=settings.calibrate_from,
         )
+        fitted = self._fitted(readings)
         write_predictions(self.folder, figures.rows)
         compared = None
         if settings.compare is not None:
             compared = compare_runs(figures, settings.compare, part, judge=settings.judge)
         seconds["score"] = time.perf_counter() - began
         totals = self.folder.ledger.attempt_totals()
-        found = Evaluated(plan.labelled, readings, figures, compared, shown, self.judge.scale, totals, seconds)
+        found = Evaluated(plan.labelled, readings, figures, compared, shown, self.judge.scale, totals, seconds, fitted)
         return self._close(found)
+
+    def _fitted(self, readings: tuple[Reading, ...]) -> Fitted | None:
+        """A temperature by the split that was named for it, written down for `--calibration`."""
+        plan, split = self.plan, self.plan.settings.calibrate_from
+        if split is None:
+            return None
+        fitted = fit_on(plan.labelled, readings, split, plan.recipe.metrics)
+        if fitted.warning:
+            self.screen.say(fitted.warning)
+        judge, model = plan.settings.judge, plan.settings.model or ""
+        saved = fitted.saved(plan.whole, judge=judge, model=model, settings=plan.judge.settings(plan.recipe))
+        self.folder.write_text(CALIBRATION, calibration_text(saved))
+        return fitted
 
     @property
     def _threshold(self) -> float:
@@ -258,10 +301,11 @@ class _Running:
         """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
         if not self.plan.judge.asks:
             return self.judge
+        budget = self.plan.recipe.budget
         same = SameModel(self.judge, self.calls.look, self.folder.ledger)
         if quarantine.any_suspect:
             await same.meet()
-        return CachedJudge(same, self.folder.cache)
+        return CachedJudge(limited(same, self.calls.meter, budget), self.folder.cache)
 
     def _cover(self, readings: tuple[Reading, ...], *, ended: bool) -> None:
         """Keep coverage for `status`, and say it unless all solutions have an answer or a reason for none."""
@@ -298,6 +342,8 @@ def _facts(plan: _Plan, manifest: dict[str, Any]) -> list[tuple[str, str]]:
         "sandbox": manifest["judge"].get("sandbox", ""),
         "limit": "" if settings.limit is None else str(settings.limit),
         "threshold_from": settings.threshold_from or "",
+        "calibrate_from": settings.calibrate_from or "",
+        "calibration": manifest["judge"].get("calibration", ""),
         "compared with": "" if settings.compare is None else settings.compare.name,
         "seed": str(part.seed),
         "resamples": str(part.resamples),

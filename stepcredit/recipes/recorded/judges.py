@@ -20,6 +20,7 @@ from stepcredit.judges.critic import CriticJudge, CriticSettings
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers
 from stepcredit.judges.intrinsic.server import ServerReader, ServerReaderSettings
+from stepcredit.judges.metering import Meter
 from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
@@ -36,6 +37,7 @@ from stepcredit.recipes.recorded.settings import (
     given,
     refuse_others,
 )
+from stepcredit.recipes.recorded.wrapping import calibrated
 from stepcredit.recipes.recorded.writing_judges import writing_judge, writing_settings
 from stepcredit.recipes.recorded.writing_parts import WRITING
 from stepcredit.store.attempts import AttemptRecord, AttemptTotals
@@ -64,6 +66,9 @@ OPENING = (
 )
 """Said where a limit on calls leaves no room for these."""
 
+_COUNTED = ("chat/completions", "completions", "/pooling")
+"""Routes whose answers tell tokens."""
+
 Identity = Callable[[], Awaitable[NDArray[np.float32] | None]]
 
 
@@ -82,6 +87,7 @@ class CallLog:
         identity: gives log probabilities by which the model's weights are known again, `None` if it has none.
         on_tally: gets what the judge's model did on each solution.
         readings: parse statistics of a judge that has them.
+        meter: counts the tokens of answers, those of earlier sessions too.
         cache: where replies are kept for a judge that reads many for one verdict.
         sandbox: what the battery's programs did in each engine, empty if no code is run.
     """
@@ -90,6 +96,7 @@ class CallLog:
         self.readings = ReadingLog()
         self.sandbox: dict[str, Any] = {}
         self.cache: VerdictCache = MemoryCache()
+        self.meter = Meter()
         self._budget = budget
         self._waiting: list[AttemptRecord] = []
         self._write: Callable[[AttemptRecord], None] = self._waiting.append
@@ -118,12 +125,16 @@ class CallLog:
     def take(self, record: AttemptRecord) -> None:
         """One attempt."""
         self._write(record)
+        if not record.error and record.route in _COUNTED:
+            self.meter.spend(record.input_tokens, record.output_tokens)
 
     def open(self, write: Callable[[AttemptRecord], None], *, spent: AttemptTotals | None = None) -> None:
         """From now on attempts go to `write`; those that waited go first."""
         if spent is not None:
             self._budget.calls += spent.attempts
             self._budget.cost += spent.cost or 0.0
+            if spent.calls:
+                self.meter.spend(spent.input_tokens or 0, spent.output_tokens or 0)
         self._write = write
         for record in self._waiting:
             write(record)
@@ -222,7 +233,7 @@ async def opened_judge(
     tokenizer: str | None = None,
     ask: bool = True,
 ) -> AsyncGenerator[tuple[Judge, CallLog]]:
-    """The judge by name, ready to be asked.
+    """The judge by name, ready to be asked, with scores corrected as `[calibration]` says.
 
     Args:
         name: of the judge.
@@ -235,16 +246,34 @@ async def opened_judge(
         ask: a server whose model is not named is asked for it now; else by the first `CallLog.look`.
 
     Raises:
-        UsageError: for keys that the judge does not have, or an address that is none.
+        UsageError: for keys that the judge does not have, an address that is none, or a calibration of another judge.
         MachineError: if there is no server.
     """
+    opened = _opened(
+        name, recipe, server=server, model=model, limits=(max_calls, max_cost), tokenizer=tokenizer, ask=ask
+    )
+    async with opened as (judge, log):
+        settings = judge_settings(name, recipe)
+        yield calibrated(judge, recipe.calibration, name=name, model=model, settings=settings), log
+
+
+@asynccontextmanager
+async def _opened(
+    name: FileJudge,
+    recipe: RecordedRecipe,
+    *,
+    server: str | None,
+    model: str | None,
+    limits: tuple[int | None, float | None],
+    tokenizer: str | None,
+    ask: bool,
+) -> AsyncGenerator[tuple[Judge, CallLog]]:
+    """As `opened_judge`, with the judge's own scores."""
     if name == "markers":
         yield _markers(recipe.judge), CallLog(Budget())
         return
     refuse_whole(name)
-    limits = {"max_calls": max_calls, "max_cost": max_cost}
-    part = recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None})
-    budget = budget_of(part)
+    budget = budget_of(recipe.server, *limits)
     log = CallLog(budget)
     judge_settings(name, recipe)  # keys are refused before a server is asked
     asked = RequestFields()
@@ -362,8 +391,9 @@ def _step_critic_settings(part: JudgePart) -> StepCriticSettings:
     return StepCriticSettings(**given(part))
 
 
-def budget_of(part: ServerPart) -> Budget:
-    """Limits and prices of `[server]`."""
+def budget_of(part: ServerPart, max_calls: int | None = None, max_cost: float | None = None) -> Budget:
+    """Limits and prices of `[server]`; limits that are given go before the recipe's."""
     prices = given(part, *_PRICES)
     priced = Prices(prices.get("input_price", 0.0), prices.get("output_price", 0.0)) if prices else None
-    return Budget(max_calls=part.max_calls, max_cost=part.max_cost, prices=priced)
+    calls = part.max_calls if max_calls is None else max_calls
+    return Budget(max_calls=calls, max_cost=part.max_cost if max_cost is None else max_cost, prices=priced)

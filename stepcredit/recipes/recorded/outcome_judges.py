@@ -32,6 +32,7 @@ from stepcredit.recipes.recorded.outcome_parts import (
 )
 from stepcredit.recipes.recorded.reading import RequestFields
 from stepcredit.recipes.recorded.settings import RecordedRecipe, RecordedSettings, ServerPart
+from stepcredit.recipes.recorded.wrapping import check_probabilities
 
 
 @final
@@ -85,8 +86,7 @@ async def opened_outcome(
     if pairs and not groups.compared:
         mend = "take --set think_rm.form=point, which scores every solution by itself"
         raise UsageError(f"no problem of the file has two solutions to compare; {mend}", item=str(found.file))
-    limits = {"max_calls": settings.max_calls, "max_cost": settings.max_cost}
-    budget = budget_of(recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None}))
+    budget = budget_of(recipe.server, settings.max_calls, settings.max_cost)
     log = CallLog(budget)
     where = server_settings(recipe.server, settings.server or "", settings.model, RequestFields())
     async with AsyncExitStack() as stack:
@@ -98,7 +98,10 @@ async def opened_outcome(
             judge: OutcomeJudge = SpctJudge(chat, spct_settings(recipe.spct), meta=meta)
         else:
             judge = _think_rm(chat, recipe.think_rm)
-        yield WholeJudge(judge, groups.of, scale=Scale.SIGNED if pairs else Scale.RATING), log
+        whole = WholeJudge(judge, groups.of, scale=Scale.SIGNED if pairs else Scale.RATING)
+        if recipe.calibration.file is not None:
+            check_probabilities(whole, settings.judge)
+        yield whole, log
 
 
 def _think_rm(chat: ChatModel, part: ThinkRmPart) -> OutcomeJudge:

@@ -42,6 +42,7 @@ from stepcredit.recipes.recorded.settings import (
 from stepcredit.recipes.recorded.signatures import keeper, signature_warnings, summed
 from stepcredit.recipes.recorded.tally import Counts, Tally
 from stepcredit.recipes.recorded.walk import Propose, Walked, WalkParts, recall, walk_each
+from stepcredit.recipes.recorded.wrapping import check_budget, limited
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.session import Session, session
 from stepcredit.report.progress import Progress, SilentProgress, Task
@@ -115,6 +116,8 @@ def run_recorded(
     """
     screen = progress or SilentProgress()
     recipe = load_recorded(settings.overrides, settings.recipe)
+    asks = settings.judge in ASKS_MODEL or settings.server is not None
+    check_budget(recipe.budget, name=settings.judge, asks=asks and settings.reaches("judge"))
     say_unsafe(recipe.sandbox, screen)
     with draining(screen.say) as drain:
         plan = Plan(
@@ -287,15 +290,17 @@ class _Running:
 
         After a death its server is met now, so that this is no solution's time.
         """
+        budget, meter = self.plan.recipe.budget, self.calls.meter
         if self.plan.settings.judge not in ASKS_MODEL:
-            return self.judge, None
+            return limited(self.judge, meter, budget), None
         same = SameModel(self.judge, self.calls.look, self.folder.ledger)
+        asked = limited(same, meter, budget)
         if quarantine.any_suspect and self.plan.settings.reaches("judge"):
             await same.meet()
         if self.plan.settings.scores_whole:
-            return same, None  # a score belongs to its group, not to its text; replies have a cache of their own
+            return asked, None  # a score belongs to its group, not to its text; replies have a cache of their own
         cuts = isinstance(self.judge, ReadingJudge) and self.judge.decompose
-        return CachedJudge(same, self.folder.cache), same.propose if cuts else None
+        return CachedJudge(asked, self.folder.cache), same.propose if cuts else None
 
     async def _each(
         self, parts: WalkParts, items: Iterator[Any], take: Callable[[int, Walked], None], **more: int

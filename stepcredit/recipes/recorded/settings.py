@@ -17,6 +17,7 @@ from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.recipes.recorded.code_running import SandboxPart
 from stepcredit.recipes.recorded.outcome_parts import OUTCOME, SpctPart, ThinkRmPart
 from stepcredit.recipes.recorded.scoring import DiscriminativePart, check_scoring
+from stepcredit.recipes.recorded.wrapping import BudgetPart, CalibrationPart
 from stepcredit.recipes.recorded.writing_parts import WRITING, GenPrmPart, ThinkPRMPart
 
 Stage = Literal["check", "split", "judge", "credit"]
@@ -155,6 +156,8 @@ class RecordedRecipe(Section):
     spct: SpctPart = SpctPart()
     sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
+    budget: BudgetPart = BudgetPart()
+    calibration: CalibrationPart = CalibrationPart()
     limits: LimitsPart
     credit: CreditPart
     report: ReportPart

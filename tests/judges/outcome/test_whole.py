@@ -94,7 +94,7 @@ async def test_a_damaged_reply_is_an_error_that_names_its_place():
     cached = CachedChat(ScriptedChat(["x"]), lambda: cache)
     await cached.complete([Message("user", "a")], max_tokens=1, temperature=0.0, seed=1)
     cache._kept = dict.fromkeys(cache._kept, b"{")
-    with pytest.raises(JudgeError, match="the cache entry reply:.* is damaged"):
+    with pytest.raises(JudgeError, match=r"the cache entry reply:.* is damaged"):
         await cached.complete([Message("user", "a")], max_tokens=1, temperature=0.0, seed=1)
 
 
