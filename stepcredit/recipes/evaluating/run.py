@@ -25,8 +25,9 @@ from stepcredit.recipes.evaluating.settings import EvaluateRecipe, EvaluateSetti
 from stepcredit.recipes.evaluating.solutions import GivenOutcome, GivenSteps, placed
 from stepcredit.recipes.evaluating.walking import refuse_holes, walk_items
 from stepcredit.recipes.recorded.code_running import TRIED, say_unsafe, unsafe_badge
-from stepcredit.recipes.recorded.judges import CallLog, SameModel
+from stepcredit.recipes.recorded.judges import CallLog
 from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
+from stepcredit.recipes.recorded.meeting import same_model
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
 from stepcredit.recipes.recorded.results import coverage_line, shown_places
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
@@ -302,7 +303,7 @@ class _Running:
         if not self.plan.judge.asks:
             return self.judge
         budget = self.plan.recipe.budget
-        same = SameModel(self.judge, self.calls.look, self.folder.ledger)
+        same = same_model(self.judge, self.calls.look, self.folder.ledger)
         if quarantine.any_suspect:
             await same.meet()
         return CachedJudge(limited(same, self.calls.meter, budget), self.folder.cache)

@@ -1,8 +1,7 @@
 """Judges and checkers of recorded solutions: built from the recipe, with what must be closed after them."""
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, fields
 from typing import Any, final
@@ -10,9 +9,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from stepcredit.core.errors import BudgetError, ChangedModelError, EngineError, JudgeError, UsageError
-from stepcredit.core.protocols import Judge, Scale
-from stepcredit.core.records import Steps, Verdict
+from stepcredit.core.errors import BudgetError, UsageError
+from stepcredit.core.protocols import Judge
 from stepcredit.engines.server.budget import Budget, Prices
 from stepcredit.engines.server.settings import ServerSettings
 from stepcredit.judges.cache import MemoryCache, VerdictCache
@@ -25,8 +23,9 @@ from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
 from stepcredit.recipes.recorded.code_running import check_sandbox, opened_runner, try_sandbox
+from stepcredit.recipes.recorded.meeting import Identity
 from stepcredit.recipes.recorded.outcome_parts import OUTCOME, outcome_settings
-from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, ReadingLog, RequestFields, each
+from stepcredit.recipes.recorded.reading import ReadingJudge, ReadingLog, RequestFields
 from stepcredit.recipes.recorded.scoring import check_scoring, opened_scoring, scoring_settings
 from stepcredit.recipes.recorded.settings import (
     CheckerPart,
@@ -41,7 +40,6 @@ from stepcredit.recipes.recorded.wrapping import calibrated
 from stepcredit.recipes.recorded.writing_judges import writing_judge, writing_settings
 from stepcredit.recipes.recorded.writing_parts import WRITING
 from stepcredit.store.attempts import AttemptRecord, AttemptTotals
-from stepcredit.store.ledger import Ledger
 from stepcredit.tasks.checking import MathChecker
 from stepcredit.tasks.math_pool import MathPool
 
@@ -68,8 +66,6 @@ OPENING = (
 
 _COUNTED = ("chat/completions", "completions", "/pooling")
 """Routes whose answers tell tokens."""
-
-Identity = Callable[[], Awaitable[NDArray[np.float32] | None]]
 
 
 async def _none() -> NDArray[np.float32] | None:
@@ -139,86 +135,6 @@ class CallLog:
         for record in self._waiting:
             write(record)
         self._waiting.clear()
-
-
-MODEL = "model"
-"""Stage of the ledger: log probabilities by which the judge's model is known again in the next session."""
-
-
-@final
-class SameModel:
-    """Asks the judge once it is known that its model is that of the sessions before; implements `Judge`.
-
-    Where the model gives no log probabilities of a prompt only its name can tell, which the client looks at.
-
-    Args:
-        judge: who is asked.
-        identity: see `CallLog`; asked before the first judgement, and not at all if there is none.
-        ledger: keeps the identity.
-    """
-
-    def __init__(self, judge: Judge, identity: Identity, ledger: Ledger) -> None:
-        self._judge, self._identity, self._ledger = judge, identity, ledger
-        self._known, self._lock = False, asyncio.Lock()
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the judge."""
-        return self._judge.fingerprint
-
-    @property
-    def scale(self) -> Scale:
-        """That of the judge."""
-        return self._judge.scale
-
-    async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
-        """[K] verdicts.
-
-        Raises:
-            ChangedModelError: if the model's weights are others than when the run began.
-            JudgeError: if the judge failed.
-        """
-        await self._meet(steps)
-        return await self._judge.judge(steps)
-
-    async def propose(self, steps: Steps, given: bool = False) -> Proposal:  # noqa: FBT001, FBT002 -- a walk's `Propose`
-        """How the judge cuts the steps, if it does; raises as `judge`."""
-        if not isinstance(self._judge, ReadingJudge):
-            return Proposal(each(len(steps)))
-        await self._meet(steps)
-        return await self._judge.propose(steps, given)
-
-    async def _meet(self, steps: Steps) -> None:
-        try:
-            await self.meet()
-        except EngineError as error:
-            raise JudgeError(f"the judge's model could not be looked at: {error}", item=steps.rollout.id) from error
-
-    async def meet(self) -> None:
-        """Meet the model before the first judgement.
-
-        Raises:
-            ChangedModelError: as `judge`.
-            EngineError: if it does not answer.
-        """
-        async with self._lock:
-            if not self._known:
-                await self._recognise()
-                self._known = True
-
-    async def _recognise(self) -> None:
-        from stepcredit.engines.server.client import same_weights  # noqa: PLC0415 -- loads the HTTP client
-
-        now = await self._identity()
-        kept = self._ledger.get(MODEL, self.fingerprint)
-        if now is None:
-            return
-        if kept is None:
-            self._ledger.put(MODEL, self.fingerprint, {"logprobs": now.tolist()})
-            self._ledger.flush()
-        elif not same_weights(np.array(kept["logprobs"], np.float32), now):
-            mend = "serve the model of this run again, or start a new one with --out"
-            raise ChangedModelError(f"the server has other weights under its name than when this run began; {mend}")
 
 
 @asynccontextmanager

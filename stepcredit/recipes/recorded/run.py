@@ -18,8 +18,9 @@ from stepcredit.recipes.draining import Drain, draining
 from stepcredit.recipes.recorded.code_running import TRIED, say_unsafe, unsafe_badge
 from stepcredit.recipes.recorded.credit import Credited, credit_all
 from stepcredit.recipes.recorded.input import read_input
-from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, SameModel, checker_of, opened_judge
+from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, checker_of, opened_judge
 from stepcredit.recipes.recorded.limits import Quarantine, Turn, UnknownGuard
+from stepcredit.recipes.recorded.meeting import same_model
 from stepcredit.recipes.recorded.outcome_judges import opened_outcome
 from stepcredit.recipes.recorded.outcome_results import SCORES, Scores
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID, Plan, facts_of, manifest_of, splitter_of
@@ -293,7 +294,7 @@ class _Running:
         budget, meter = self.plan.recipe.budget, self.calls.meter
         if self.plan.settings.judge not in ASKS_MODEL:
             return limited(self.judge, meter, budget), None
-        same = SameModel(self.judge, self.calls.look, self.folder.ledger)
+        same = same_model(self.judge, self.calls.look, self.folder.ledger)
         asked = limited(same, meter, budget)
         if quarantine.any_suspect and self.plan.settings.reaches("judge"):
             await same.meet()
