@@ -94,15 +94,8 @@ def evaluate(
         Path(what).name.split(".")[0],
     )
     if responses is not None:
-        of_judges = {
-            "--judge": judge,
-            "--server": server,
-            "--model": model,
-            "--tokenizer": tokenizer,
-            "--limit": limit,
-            "--compare": compare,
-        }
-        of_judges |= {"--calibration": calibration, "--calibrate-from": calibrate_from}
+        of_judges = {"--judge": judge, "--server": server, "--model": model, "--tokenizer": tokenizer, "--limit": limit}
+        of_judges |= {"--compare": compare, "--calibration": calibration, "--calibrate-from": calibrate_from}
         of_judges |= {"--threshold-from": threshold_from, "--max-calls": max_calls, "--max-cost": max_cost}
         _refuse(of_judges, "asks or compares judges, and --responses measures attempts")
         run = out or Path("runs") / f"evaluate-{name}-{responses.name.split('.')[0]}"
