@@ -11,7 +11,7 @@ from stepcredit.core.rationales import Rationale
 from stepcredit.core.records import Judgement, OutcomeStatus
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.recipes.blocking import wait_for
-from stepcredit.recipes.recorded.judges import checker_of, opened_judge
+from stepcredit.recipes.recorded.judges import checker_of, opened_judge, refuse_whole
 from stepcredit.recipes.recorded.rollouts import RolloutMaker, grouped
 from stepcredit.recipes.recorded.run import splitter_of
 from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, check_judge, load_recorded
@@ -120,9 +120,12 @@ def judge(
     ('right', ['correct', 'correct'])
     """
     recipe = load_recorded(_texts(overrides))
+    if recipe.budget.tokens is not None:
+        raise UsageError("budget.tokens holds a run over its sessions; give it to judge_file, which has a folder")
     source, recorded = _read(solutions)
     named = None if tokenizer is None else str(tokenizer)
     if isinstance(judge, str):
+        refuse_whole(judge)
         check_judge(judge, server, model, named)
     elif not all(hasattr(judge, name) for name in _OF_A_JUDGE):
         names = ", ".join(f"`{name}`" for name in get_args(FileJudge))

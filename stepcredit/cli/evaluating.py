@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepcredit.cli.options import (
+    CalibrationOption,
     JudgeTokenizerOption,
     MaxCallsOption,
     MaxCostOption,
@@ -18,7 +19,7 @@ from stepcredit.cli.options import (
     SetOption,
     UnsafeOption,
     told,
-    with_sandbox,
+    with_flags,
 )
 from stepcredit.core.errors import UsageError
 
@@ -43,6 +44,9 @@ LimitOption = Annotated[int | None, typer.Option(min=1, help="Judge so many solu
 ThresholdOption = Annotated[
     str | None, typer.Option(help="Choose the threshold on this split, score the others with it.")
 ]
+CalibrateOption = Annotated[
+    str | None, typer.Option(help="Fit a temperature on this split, write calibration.json, show it on the others.")
+]
 CompareOption = Annotated[
     Path | None, typer.Option(help="Run folder of another judge on the same solutions: a paired test.")
 ]
@@ -63,9 +67,11 @@ def evaluate(
     tokenizer: JudgeTokenizerOption = None,
     sandbox: SandboxOption = None,
     unsafe: UnsafeOption = False,
+    calibration: CalibrationOption = None,
     data: DataOption = Path("data"),
     limit: LimitOption = None,
     threshold_from: ThresholdOption = None,
+    calibrate_from: CalibrateOption = None,
     compare: CompareOption = None,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
@@ -83,16 +89,13 @@ def evaluate(
     """
     from stepcredit.recipes.evaluating.settings import RECIPE, EvaluateSettings, PolicySettings  # noqa: PLC0415
 
-    overrides, name = with_sandbox(settings, sandbox, unsafe=unsafe), Path(what).name.split(".")[0]
+    overrides, name = (
+        with_flags(settings, sandbox, unsafe=unsafe, calibration=calibration),
+        Path(what).name.split(".")[0],
+    )
     if responses is not None:
-        of_judges = {
-            "--judge": judge,
-            "--server": server,
-            "--model": model,
-            "--tokenizer": tokenizer,
-            "--limit": limit,
-            "--compare": compare,
-        }
+        of_judges = {"--judge": judge, "--server": server, "--model": model, "--tokenizer": tokenizer, "--limit": limit}
+        of_judges |= {"--compare": compare, "--calibration": calibration, "--calibrate-from": calibrate_from}
         of_judges |= {"--threshold-from": threshold_from, "--max-calls": max_calls, "--max-cost": max_cost}
         _refuse(of_judges, "asks or compares judges, and --responses measures attempts")
         run = out or Path("runs") / f"evaluate-{name}-{responses.name.split('.')[0]}"
@@ -113,6 +116,7 @@ def evaluate(
         max_calls=max_calls,
         max_cost=max_cost,
         tokenizer=tokenizer,
+        calibrate_from=calibrate_from,
     )
     from stepcredit.cli.screen import watched  # noqa: PLC0415 -- start-up stays quick
     from stepcredit.recipes.evaluating.run import run_evaluation  # noqa: PLC0415

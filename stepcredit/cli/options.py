@@ -1,5 +1,6 @@
 """Options that several verbs share, and the last lines that every program prints."""
 
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -42,6 +43,10 @@ SandboxOption = Annotated[
 ]
 UnsafeOption = Annotated[
     bool, typer.Option("--i-accept-unsafe-exec", help="Consent to --sandbox rlimit, which confines nothing.")
+]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(help="calibration.json of an evaluation with --calibrate-from: corrects the judge's probabilities."),
 ]
 ModelOption = Annotated[
     str | None,
@@ -101,9 +106,12 @@ def _tell(run: Path) -> None:
             console.print(f"token credit: {columns} (numpy.load reads it)", markup=False, soft_wrap=True)
 
 
-def with_sandbox(settings: list[str] | None, sandbox: Sandboxes | None, *, unsafe: bool) -> tuple[str, ...]:
-    """`--set` and the two flags of the sandbox as overrides of a recipe."""
+def with_flags(
+    settings: list[str] | None, sandbox: Sandboxes | None, *, unsafe: bool, calibration: Path | None
+) -> tuple[str, ...]:
+    """`--set`, the two flags of the sandbox and the calibration as overrides of a recipe."""
     found = list(settings or ())
+    found += [] if calibration is None else [f"calibration.file={json.dumps(str(calibration))}"]
     found += [] if sandbox is None else [f"sandbox.engine={sandbox.value}"]
     found += ["sandbox.accept_unsafe_exec=true"] if unsafe else []
     return tuple(found)

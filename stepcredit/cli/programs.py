@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from stepcredit.cli.options import (
+    CalibrationOption,
     JudgeTokenizerOption,
     MaxCallsOption,
     MaxCostOption,
@@ -20,7 +21,7 @@ from stepcredit.cli.options import (
     UnsafeOption,
     folder_for,
     told,
-    with_sandbox,
+    with_flags,
 )
 
 
@@ -41,6 +42,8 @@ class FileJudge(StrEnum):
     THINKPRM = "thinkprm"
     GENPRM = "genprm"
     DISCRIMINATIVE = "discriminative"
+    THINK_RM = "think-rm"
+    SPCT = "spct"
 
 
 class Stage(StrEnum):
@@ -121,7 +124,8 @@ def judge(
         FileJudge,
         typer.Option(
             help="markers needs no model; critic, step-critic, intrinsic ask a chat server; thinkprm, genprm such a"
-            " checkpoint; discriminative reads by a reward model, here or on a server."
+            " checkpoint; discriminative reads by a reward model, here or on a server; think-rm, spct ask a chat server"
+            " for one score of each whole solution."
         ),
     ] = FileJudge.MARKERS,
     server: ServerOption = None,
@@ -129,6 +133,7 @@ def judge(
     tokenizer: JudgeTokenizerOption = None,
     sandbox: SandboxOption = None,
     unsafe: UnsafeOption = False,
+    calibration: CalibrationOption = None,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
@@ -153,7 +158,7 @@ def judge(
         server=server,
         model=model,
         recipe=recipe or RECIPE,
-        overrides=with_sandbox(settings, sandbox, unsafe=unsafe),
+        overrides=with_flags(settings, sandbox, unsafe=unsafe, calibration=calibration),
         max_calls=max_calls,
         max_cost=max_cost,
         skip_bad=skip_bad,
@@ -179,6 +184,7 @@ def run(
     ] = None,
     sandbox: SandboxOption = None,
     unsafe: UnsafeOption = False,
+    calibration: CalibrationOption = None,
     max_calls: MaxCallsOption = None,
     max_cost: MaxCostOption = None,
     skip_bad: SkipBadOption = False,
@@ -204,7 +210,7 @@ def run(
         server=server,
         model=model,
         recipe=recipe or RECIPE,
-        overrides=with_sandbox(settings, sandbox, unsafe=unsafe),
+        overrides=with_flags(settings, sandbox, unsafe=unsafe, calibration=calibration),
         max_calls=max_calls,
         max_cost=max_cost,
         skip_bad=skip_bad,

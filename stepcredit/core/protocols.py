@@ -13,12 +13,13 @@ from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout,
 
 
 class Scale(StrEnum):
-    """What a judge's scores mean."""
+    """What a judge's scores mean; a rating is higher where better, and compares solutions of one problem alone."""
 
     PROBABILITY = "probability"
     SIGNED = "signed"
     LOG_RATIO = "log-ratio"
     BINARY = "binary"
+    RATING = "rating"
 
 
 class Tokenizer(Protocol):

@@ -1,14 +1,15 @@
-"""Verdicts kept by content: what a judge said of a text once is not asked again."""
+"""Verdicts and replies kept by content: what a judge or a model said once is not asked again."""
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol, final
 from weakref import WeakValueDictionary
 
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import JudgeError
-from stepcredit.core.protocols import Judge, Scale
+from stepcredit.core.protocols import ChatModel, Judge, Message, Reply, Scale
 from stepcredit.core.rationales import Passage, Rationale, hearing, tell
 from stepcredit.core.records import Label, Steps, Verdict
 
@@ -175,6 +176,39 @@ def _read_rationales(kept: bytes | None, steps: Steps, key: str) -> tuple[Ration
         return () if kept is None else decode_rationales(kept)
     except (ValueError, TypeError) as error:
         raise JudgeError(f"the cache entry {key} is damaged; remove it to have none", item=steps.rollout.id) from error
+
+
+@final
+class CachedChat:
+    """Asks the model once for each question and seed; implements `core.protocols.ChatModel`.
+
+    For judges whose verdict takes many replies: one that was interrupted goes on where it stopped.
+
+    Args:
+        model: who is asked.
+        cache: gives the cache where replies are kept, asked at each call.
+    """
+
+    def __init__(self, model: ChatModel, cache: Callable[[], VerdictCache]) -> None:
+        self._model, self._cache = model, cache
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the model: a cache changes no reply."""
+        return self._model.fingerprint
+
+    async def complete(self, messages: Sequence[Message], *, max_tokens: int, temperature: float, seed: int) -> Reply:
+        """The reply, from the cache if it is there; raises as the model, and JudgeError if the entry is damaged."""
+        key = "reply:" + digest(self.fingerprint, list(messages), max_tokens, temperature, seed)
+        kept = self._cache().get(key)
+        if kept is not None:
+            try:
+                return Reply(**json.loads(kept))
+            except (ValueError, TypeError) as error:
+                raise JudgeError(f"the cache entry {key} is damaged; remove it to ask again") from error
+        reply = await self._model.complete(messages, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        self._cache().put(key, json.dumps(asdict(reply)).encode())
+        return reply
 
 
 def _read(kept: bytes, steps: Steps, key: str) -> tuple[Verdict, ...]:

@@ -4,7 +4,6 @@ One user message shows the problem and the solution in tagged paragraphs, number
 index of the first wrong paragraph, or -1, in \boxed{}. The wording is our own.
 """
 
-import asyncio
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from stepcredit.core.protocols import ChatModel, Message, Reply, Scale
 from stepcredit.core.rationales import Passage, Rationale, tell
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.core.seeds import derive
+from stepcredit.judges.together import together
 from stepcredit.judges.verdicts import unknown
 
 PROMPT_VERSION = 1
@@ -135,7 +135,7 @@ class CriticJudge:
             return ()
         message = Message("user", critic_prompt(steps.rollout.problem.text, steps.texts))
         try:
-            replies = await asyncio.gather(*(self._reply(message, k) for k in range(self._settings.votes)))
+            replies = await together(self._reply(message, k) for k in range(self._settings.votes))
         except EngineError as error:
             raise JudgeError(f"the critic's model failed: {error}", item=steps.rollout.id) from error
         tell(_rationale(reply, len(steps), number=k) for k, reply in enumerate(replies))

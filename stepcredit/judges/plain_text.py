@@ -32,6 +32,11 @@ class PlainText:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The served model's."""
+        return self._tokenizer
+
     @cached_property
     def markers(self) -> dict[int, str]:
         """Text of every special token, by id."""

@@ -18,6 +18,7 @@ from stepcredit.core.rationales import Rationale, hearing, tell
 from stepcredit.core.records import Label, Steps, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.judges.metering import Meter, Spending
+from stepcredit.judges.together import together
 from stepcredit.judges.verdicts import LABEL_SCORE, OPPOSITE, unknown
 
 OVER_BUDGET = "the budget is used up"
@@ -97,7 +98,7 @@ class VotingJudge:
         Raises:
             JudgeError: if one of the judges failed.
         """
-        heard = await asyncio.gather(*(_heard(judge, steps, number=k) for k, judge in enumerate(self._judges, 1)))
+        heard = await together(_heard(judge, steps, number=k) for k, judge in enumerate(self._judges, 1))
         for _, said in heard:
             tell(said)
         return tuple(vote(ballot) for ballot in zip(*(verdicts for verdicts, _ in heard), strict=True))

@@ -6,7 +6,12 @@ from contextvars import ContextVar
 COMMAND: ContextVar[tuple[str, ...]] = ContextVar("stepcredit_command", default=())
 """Words after `stepcredit` of the command that runs now; empty where a program called the library."""
 
-_LIMITS = {"--max-calls": ("--max-calls", "server.max_calls"), "--max-cost": ("--max-cost", "server.max_cost")}
+_LIMITS = {
+    "--max-calls": ("--max-calls", "server.max_calls"),
+    "--max-cost": ("--max-cost", "server.max_cost"),
+    "budget.tokens": ("budget.tokens",),
+}
+"""Limits by the name that their errors give, and how they are spelt in a command."""
 
 
 def typed(words: tuple[str, ...]) -> str:
@@ -23,14 +28,14 @@ def raised(words: tuple[str, ...], why: str) -> tuple[str, ...]:
 
     Args:
         words: of the command.
-        why: the error's line, which names `--max-calls` or `--max-cost`.
+        why: the error's line, which names `--max-calls`, `--max-cost` or `budget.tokens`.
 
     >>> raised(("run", "--max-cost=2.5", "--max-calls", "9"), "--max-cost 2.5 is reached")
     ('run', '--max-cost=5', '--max-calls', '9')
+    >>> raised(("run", "--set", "budget.tokens=500"), "budget.tokens 500 is reached")
+    ('run', '--set', 'budget.tokens=1000')
     """
-    names = [
-        name for name in _LIMITS if f"--{name.removeprefix('--').removeprefix('server.').replace('_', '-')}" in why
-    ]
+    names = [name for limit, spelt in _LIMITS.items() if limit in why for name in spelt]
     found: list[str] = []
     for word in words:
         name, equals, value = word.partition("=")

@@ -24,7 +24,8 @@ def judge_file(
         file: as `run_recorded` takes it; a line that brings `steps` is cut as it says.
         out: run folder.
         judge: `markers` needs no model; `critic` asks the chat server for the first wrong step; `thinkprm` and
-            `genprm` go on with token ids of such a checkpoint.
+            `genprm` go on with token ids of such a checkpoint; `think-rm` and `spct` ask the chat server for one score
+            of each whole solution, which `scores.jsonl` in the folder holds.
         server: address of an OpenAI-style server.
         model: name of the model there; `None` takes the only one.
         tokenizer: folder or hub id of the judge's model, for `thinkprm` and `genprm`.

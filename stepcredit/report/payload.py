@@ -15,7 +15,13 @@ CHUNK = 200
 LETTERS = {Label.CORRECT: "c", Label.INCORRECT: "i", Label.MATCHED: "m", Label.MISMATCHED: "n"}
 """One letter a label, for step strips; `u` is unknown, `-` not judged, `0` to `9` a score from low to high."""
 
-_RANGE = {"probability": (0.0, 1.0), "binary": (0.0, 1.0), "signed": (-1.0, 1.0), "log-ratio": (-2.0, 2.0)}
+_RANGE = {
+    "probability": (0.0, 1.0),
+    "binary": (0.0, 1.0),
+    "signed": (-1.0, 1.0),
+    "log-ratio": (-2.0, 2.0),
+    "rating": (1.0, 10.0),
+}
 
 
 def script_json(value: object) -> str:

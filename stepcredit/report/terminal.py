@@ -33,7 +33,8 @@ def terminal_report(data: ReportData, *, limit: int | None = None) -> Renderable
         data: what to show.
         limit: show at most so many solutions; `None` shows all, 0 only the results.
     """
-    parts: list[RenderableType] = [Text(data.title, style="bold")]
+    parts: list[RenderableType] = [Text(data.badge, style="bold white on red")] if data.badge else []
+    parts.append(Text(data.title, style="bold"))
     if data.subtitle:
         parts.append(Text(data.subtitle, style="dim"))
     if data.counts:

@@ -282,6 +282,7 @@ class ReportData:
         closing: the sentence that the figures allow.
         solutions: what the step viewer holds; choose at most some 10,000.
         omitted: number of solutions of the run that are not among `solutions`.
+        badge: what everybody who looks must know first, in red; empty if there is nothing.
     """
 
     title: str
@@ -293,6 +294,7 @@ class ReportData:
     closing: str = ""
     solutions: tuple[RolloutView, ...] = ()
     omitted: int = 0
+    badge: str = ""
 
     @property
     def judge(self) -> str:

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +99,30 @@ async def test_a_broken_model_is_a_judge_error_and_a_cost_limit_passes_through()
         await scores(EngineError("gone"))
     with pytest.raises(BudgetError):
         await scores(BudgetError("0 calls left"))
+
+
+async def test_a_vote_that_fails_ends_the_others_so_that_nothing_more_is_spent():
+    ended: list[str] = []
+
+    class OneFails:
+        fingerprint = "one-fails"
+
+        def __init__(self):
+            self.asked = 0
+
+        async def complete(self, messages, *, max_tokens, temperature, seed):
+            self.asked += 1
+            if self.asked == 3:
+                raise EngineError("gone")
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+    with pytest.raises(JudgeError, match="gone"):
+        await CriticJudge(OneFails(), CriticSettings(votes=3, temperature=1.0)).judge(solution(STEPS))
+    assert ended == ["cancelled", "cancelled"]
 
 
 def test_settings_are_checked_and_part_of_the_fingerprint():

@@ -104,3 +104,30 @@ def test_what_is_refused(words: tuple[str, ...], line: str, tmp_path: Path, caps
     file = write_rows(tmp_path / "x.jsonl", row(RIGHT))
     assert call("judge", file, "--out", tmp_path / "run", *words) == 2
     assert line in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_meta_reward_model_loaded_here_chooses_among_the_replies_of_spct(tmp_path: Path, model: Path) -> None:
+    from stepcredit.engines.scoring import load_classifier
+    from stepcredit.judges.outcome.meta_rater import MetaRater
+
+    said = ["I looked closely. \\boxed{9}", "Hm. \\boxed{2}", "So it is. \\boxed{5}", "\\boxed{7}"]
+    problem, number = row(RIGHT)["problem"], iter(range(4))
+    file = write_rows(tmp_path / "x.jsonl", row(RIGHT, name="a"))
+    with ScriptedServer(reply=lambda _: said[next(number)]) as server:
+        words = ("--judge", "spct", "--server", server.url, "--set", "checker.mode=string", "--set", "spct.votes=4")
+        more = ("--set", "spct.kept=1", "--set", f"spct.meta={model}", "--set", "server.max_in_flight=1")
+        assert call("judge", file, "--out", tmp_path / "run", *words, *more) == 0
+    tokenizer, chat = FileTokenizer.load(model), ChatTemplate.load(model)
+
+    async def trusted() -> list[float]:
+        with load_classifier(model) as classifier:
+            rater = MetaRater(classifier, tokenizer, chat)
+            verdicts = [await rater.rate_critique(problem, [RIGHT], text) for text in said]
+            return [verdict.score for verdict in verdicts if verdict.score is not None]
+
+    rated = asyncio.run(trusted())
+    best = said[max(range(4), key=lambda index: rated[index])]
+    [line] = (tmp_path / "run" / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["reason"] == "sum of 1 of 4 replies"
+    assert f"\\boxed{{{json.loads(line)['score']:.0f}}}" in best
+    assert read_json(tmp_path / "run", "manifest.json")["judge"]["meta"] == str(model)

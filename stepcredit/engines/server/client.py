@@ -3,18 +3,19 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar, cast, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from stepcredit.core.digests import digest
-from stepcredit.core.errors import ChangedModelError, EngineError, MachineError, UsageError
+from stepcredit.core.errors import ChangedModelError, EngineError
 from stepcredit.core.protocols import Completion, Message, NextTokens, Reply, Sampling, Writing, Written
 from stepcredit.engines.server import answers
 from stepcredit.engines.server.answers import Body, GarbageError, usage_of
 from stepcredit.engines.server.budget import Budget
 from stepcredit.engines.server.capabilities import Capabilities, probe
+from stepcredit.engines.server.listing import served_model
 from stepcredit.engines.server.settings import ServerSettings, base_url
 from stepcredit.engines.server.token_calls import (
     ROUTE,
@@ -258,30 +259,9 @@ class ServerClient:
         async with self._starting:
             if self._served:
                 return
-            try:
-                status, body = await self._transport.look("models", None)
-            except EngineError as error:
-                url = self._transport.url
-                mend = "is the server running? start it, or give its address by --server"
-                raise MachineError(f"{str(error).removeprefix(f'{url}: ')}; {mend}", item=url) from error
-            names = _model_names(body) if status == 200 and body is not None else []
-            if not names and self._model:
-                names = [self._model]  # a server without a list of models: the first call will tell
-            self._choose(names, status=status)
+            self._model, _ = await served_model(self._transport, self._model)
             self._served = True
             self._transport.lost_contact = False
-
-    def _choose(self, names: list[str], *, status: int) -> None:
-        shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
-        if not self._model and len(names) == 1:
-            self._model = names[0]
-        elif not names:
-            told = "lists no model" if status == 200 else f"has no list of models ({status} for models)"
-            mend = "check that --server is the address of a chat server, and name its model by --model"
-            raise UsageError(f"what answers there {told}; {mend}", item=self._transport.url)
-        elif self._model not in names:
-            wanted = f"no model {self._model!r} there" if self._model else "the server has several models: name one"
-            raise UsageError(f"{wanted}; it has {shown}; set --model", item=self._transport.url)
 
     def _check_model(self, answer: Body) -> None:
         """The name in each answer must be the one asked for (or an alias of it), and stay the same."""
@@ -343,12 +323,6 @@ def same_weights(one: Float32[np.ndarray, " C"], other: Float32[np.ndarray, " C"
     (True, False)
     """
     return one.shape == other.shape and float(np.abs(one - other).max()) <= _SAME_WITHIN_NATS
-
-
-def _model_names(answer: Body) -> list[str]:
-    listed = answer.get("data")
-    rows = cast("list[Any]", listed) if isinstance(listed, list) else []
-    return [str(cast("dict[str, Any]", row).get("id")) for row in rows if isinstance(row, dict)]
 
 
 def _scores(can: Capabilities) -> bool:

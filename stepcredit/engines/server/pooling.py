@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from stepcredit.core.digests import digest
-from stepcredit.core.errors import ChangedModelError, EngineError, MachineError, UsageError
+from stepcredit.core.errors import ChangedModelError, EngineError, UsageError
 from stepcredit.core.judge_parts import ClassLogits
 from stepcredit.engines.server.answers import Body, GarbageError, ignored, usage_of
 from stepcredit.engines.server.budget import Budget
+from stepcredit.engines.server.listing import served_model
 from stepcredit.engines.server.settings import ServerSettings, base_url
 from stepcredit.engines.server.transport import OnAttempt, Transport, call_id
 
@@ -147,20 +148,7 @@ class PoolingClient:
         async with self._starting:
             if self._served:
                 return
-            try:
-                status, body = await self._transport.look("models", None)
-            except EngineError as error:
-                url = self._transport.url
-                mend = "is the server running? start it, or mend its address"
-                raise MachineError(f"{str(error).removeprefix(f'{url}: ')}; {mend}", item=url) from error
-            listed = _models(body) if status == 200 and body is not None else {}
-            shown = ", ".join([*listed][:8]) or "no list of models"
-            if not self._model and len(listed) != 1:
-                raise UsageError(f"name the model; the server has {shown}", item=self._transport.url)
-            if self._model and listed and self._model not in listed:
-                raise UsageError(f"no model {self._model!r} there; it has {shown}", item=self._transport.url)
-            self._model = self._model or next(iter(listed))
-            self._context = listed.get(self._model)
+            self._model, self._context = await served_model(self._transport, self._model)
             self._served = True
 
     def _check_model(self, answer: Body) -> None:
@@ -205,15 +193,3 @@ def rows_of(answer: Body, *, classes: int) -> Float32[np.ndarray, "R C"]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _models(answer: Body) -> dict[str, int | None]:
-    """Names of the listed models, with the context of each if the list says it."""
-    listed = answer.get("data")
-    found: dict[str, int | None] = {}
-    for row in cast("list[Any]", listed) if isinstance(listed, list) else []:
-        entry = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
-        length = entry.get("max_model_len")
-        if isinstance(entry.get("id"), str):
-            found[entry["id"]] = length if isinstance(length, int) and length > 0 else None
-    return found

@@ -16,6 +16,7 @@ from stepcredit.core.digests import digest
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import ChatRenderer, Message, Tokenizer
 from stepcredit.judges.discriminative.marking import Marked, Part, filled, marked, skeleton, tail_ids
+from stepcredit.judges.plain_text import PlainText
 
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 QWEN_MARK = "<extra_0>"
@@ -96,7 +97,7 @@ class MarkedFormat:
     def __init__(
         self, tokenizer: Tokenizer, chat: ChatRenderer, *, system: str = QWEN_SYSTEM, mark: str = QWEN_MARK
     ) -> None:
-        self._tokenizer, self._mark = tokenizer, mark
+        self._tokenizer, self._plain, self._mark = tokenizer, PlainText(tokenizer), mark
         ids = tokenizer.encode(mark).tolist()
         if len(ids) != 1:
             raise UsageError(
@@ -120,7 +121,7 @@ class MarkedFormat:
         for k, text in enumerate(texts):
             solution += [Part(text.strip(), ours=False), Part(self._mark, step=k)]
         parts = filled(self._skeleton, [[Part(problem, ours=False)], solution])
-        return _asked(marked(self._tokenizer, parts, steps=len(texts), tokens=[self._id]))
+        return _asked(marked(self._plain, parts, steps=len(texts), tokens=[self._id]))
 
 
 @final
@@ -148,7 +149,8 @@ class TaggedFormat:
     def __init__(
         self, tokenizer: Tokenizer, *, bos: str = "<s>", numbered: bool = True, tag: str = SHEPHERD_MARK
     ) -> None:
-        self._tokenizer, self._bos, self._numbered, self._tag = tokenizer, bos, numbered, tag
+        self._tokenizer, self._plain = tokenizer, PlainText(tokenizer)
+        self._bos, self._numbered, self._tag = bos, numbered, tag
         self._head = [_single(tokenizer, bos)] if bos else []
         self.candidates: Int32[np.ndarray, " 2"] = frozen(_pair(tokenizer), np.int32)
         """[2] ids of `+` and `-`: the classes, for an engine that reads them from the vocabulary."""
@@ -169,7 +171,7 @@ class TaggedFormat:
             label = f"Step {k + 1}: " if self._numbered and not _OWN_LABEL.match(line) else ""
             parts += [Part(label), Part(line, ours=False), Part(f" {self._tag}", step=k)]
             parts += [Part("\n")] if k + 1 < len(texts) else []
-        found = _asked(marked(self._tokenizer, parts, steps=len(texts), tokens=self._tokens))
+        found = _asked(marked(self._plain, parts, steps=len(texts), tokens=self._tokens))
         if found is None:
             return None
         shift = len(self._head)
@@ -200,7 +202,8 @@ class TurnsFormat:
     positive = 0
 
     def __init__(self, tokenizer: Tokenizer, chat: ChatRenderer, *, joint: str = "\n\n") -> None:
-        self._tokenizer, self._chat, self._joint = tokenizer, chat, joint
+        self._tokenizer, self._plain = tokenizer, PlainText(tokenizer)
+        self._chat, self._joint = chat, joint
         self.candidates: Int32[np.ndarray, " 2"] = frozen([_single(tokenizer, GOOD), _single(tokenizer, BAD)], np.int32)
         """[2] ids of `+` and `-`: the classes, for an engine that reads them from the vocabulary."""
         self._skeletons: dict[int, tuple[str | int, ...]] = {}
@@ -220,7 +223,7 @@ class TurnsFormat:
             if k == 0:
                 user = [Part(problem.strip(), ours=False), Part(self._joint), *user]
             said += [user, [Part(GOOD, step=k)]]
-        found = _asked(marked(self._tokenizer, filled(self._turns(len(texts)), said), steps=len(texts)))
+        found = _asked(marked(self._plain, filled(self._turns(len(texts)), said), steps=len(texts)))
         if found is None:
             return None
         answers = found.ids[np.maximum(found.places, 0)] == self.candidates[0]

@@ -14,9 +14,9 @@ from jaxtyping import Int32
 from stepcredit.core.arrays import frozen
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import ChatRenderer, Message, Tokenizer
+from stepcredit.judges.plain_text import PlainText
 
 _HOLDER = re.compile("\ue000([0-9]+)\ue001")
-_SPECIAL = re.compile(r"<[|｜].*[|｜]>|</?(?:think|tool_call|tool_response|s|unk|pad)>|<extra_[0-9]+>", re.DOTALL)
 
 
 @final
@@ -53,24 +53,23 @@ class Marked:
         object.__setattr__(self, "ends", frozen(self.ends, np.int32))
 
 
-def marked(tokenizer: Tokenizer, parts: Sequence[Part], *, steps: int, tokens: Iterable[int] = ()) -> Marked | None:
+def marked(plain: PlainText, parts: Sequence[Part], *, steps: int, tokens: Iterable[int] = ()) -> Marked | None:
     """Ids of a prompt, with the places of its marks.
 
     The text is encoded as a whole, so that ordinary prompts get the ids that the model's own tools give them. Then
     special tokens in what people and models wrote are broken up into ordinary ones that decode to the same text.
 
     Args:
-        tokenizer: the model's own.
+        plain: knows the special tokens of the model's own tokenizer.
         parts: the prompt, in order.
         steps: K.
-        tokens: ids that only the format may write, beside the tokenizer's special ones; one that cannot be broken
-            up stays.
+        tokens: ids that only the format may write, beside the special ones; one that cannot be broken up stays.
 
     Returns:
         The prompt; `None` if the tokenizer does not give back the text that it read, so that no place can be told.
     """
     parts = tuple(part for part in parts if part.text)
-    own = {*tokens}
+    tokenizer, own = plain.tokenizer, {*tokens, *plain.markers}
     found = _encoded(tokenizer, parts, own)
     if found is None:
         parts = tuple(Part(unicodedata.normalize("NFC", part.text), part.ours, part.step) for part in parts)
@@ -152,7 +151,7 @@ def _cuts(parts: Sequence[Part], ids: Sequence[int], pieces: Sequence[bytes], ow
         begin, place = place, place + len(piece)
         part = min(bisect_left(ends, place), len(parts) - 1)
         ours = parts[part].ours and begin >= spans[part][0]
-        if not ours and _is_special(number, piece, own):
+        if not ours and number in own:
             text = piece.decode()
             first = len(text) - len(text.lstrip()) + 1
             cuts += [begin + len(text[:first].encode())] if first < len(text) else []
@@ -161,7 +160,7 @@ def _cuts(parts: Sequence[Part], ids: Sequence[int], pieces: Sequence[bytes], ow
 
 def _cuts_by_text(parts: Sequence[Part], ids: Sequence[int], pieces: Sequence[bytes], own: set[int]) -> list[int]:
     """The same where tokens cannot be placed: wherever a special token's text stands in a foreign part."""
-    special = {piece.decode().strip() for n, piece in zip(ids, pieces, strict=True) if _is_special(n, piece, own)}
+    special = {piece.decode().strip() for n, piece in zip(ids, pieces, strict=True) if n in own}
     wanted = re.compile("|".join(re.escape(text) for text in sorted(special) if len(text) > 1) or "(?!)")
     cuts: list[int] = []
     for part, (begin, _) in zip(parts, _spans(parts), strict=True):
@@ -173,10 +172,3 @@ def _cuts_by_text(parts: Sequence[Part], ids: Sequence[int], pieces: Sequence[by
 def _spans(parts: Sequence[Part]) -> list[tuple[int, int]]:
     """Half-open byte range of each part."""
     return [*pairwise([0, *accumulate(len(part.text.encode()) for part in parts)])]
-
-
-def _is_special(number: int, piece: bytes, own: set[int]) -> bool:
-    try:
-        return number in own or (len(piece) > 2 and _SPECIAL.fullmatch(piece.decode()) is not None)
-    except UnicodeDecodeError:
-        return False

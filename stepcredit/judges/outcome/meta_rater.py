@@ -11,6 +11,7 @@ from stepcredit.core.judge_parts import TokenClassifier
 from stepcredit.core.protocols import ChatRenderer, Message, Tokenizer
 from stepcredit.core.records import Verdict
 from stepcredit.judges.discriminative.marking import Part, filled, marked, skeleton
+from stepcredit.judges.plain_text import PlainText
 
 PROMPT_VERSION = 1
 """Raised when what is shown changes; part of the fingerprint."""
@@ -38,7 +39,7 @@ class MetaRater:
     def __init__(self, classifier: TokenClassifier, tokenizer: Tokenizer, chat: ChatRenderer) -> None:
         if classifier.classes > 2:
             raise UsageError(f"a meta reward model has 1 or 2 classes, got {classifier.classes}")
-        self._classifier, self._tokenizer = classifier, tokenizer
+        self._classifier, self._tokenizer, self._plain = classifier, tokenizer, PlainText(tokenizer)
         turns = [Message("user", ""), Message("assistant", "")]
         self._skeleton = skeleton(chat, turns, held=("user", "assistant"))
 
@@ -59,7 +60,7 @@ class MetaRater:
         for k, text in enumerate(solutions, 1):
             asked += [Part(f"\n\nSolution {k}:\n"), Part(text.strip(), ours=False)]
         parts = filled(self._skeleton, [asked, [Part(critique.strip(), ours=False, step=0)]])
-        found = marked(self._tokenizer, parts, steps=1)
+        found = marked(self._plain, parts, steps=1)
         if found is None or found.ends[0] < 0:
             return Verdict(reason="the tokenizer does not end the critique where it ends")
         context, needed = await self._classifier.context(), int(found.ends[0]) + 1

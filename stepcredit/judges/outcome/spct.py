@@ -3,7 +3,6 @@ r"""SPCT: several replies, each with principles, a critique and scores of all so
 A meta reward model may choose which replies count. The words and the reply form are our own.
 """
 
-import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from stepcredit.core.protocols import ChatModel, Message
 from stepcredit.core.records import Group, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.judges.outcome.solutions import after_thoughts, filled, inert, problem_of
+from stepcredit.judges.together import together
 
 PROMPT_VERSION = 1
 """Raised when the wording changes; part of the fingerprint."""
@@ -137,7 +137,7 @@ class SpctJudge:
         texts = [outcome.rollout.text for outcome in group.outcomes]
         try:
             votes = [self._vote(group.id, problem, texts, k) for k in range(self._settings.votes)]
-            return tuple(await asyncio.gather(*votes))
+            return tuple(await together(votes))
         except EngineError as error:
             raise JudgeError(f"an SPCT model failed: {error}", item=group.id) from error
 

@@ -3,7 +3,6 @@
 The words are our own; whoever serves a checkpoint gives it the words that it was trained on (`PairWords`).
 """
 
-import asyncio
 import re
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -18,6 +17,7 @@ from stepcredit.core.protocols import ChatModel, Message, Reply
 from stepcredit.core.records import Group, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.judges.outcome.solutions import answer_block, filled, inert, problem_of
+from stepcredit.judges.together import together
 
 PROMPT_VERSION = 1
 """Raised when the wording changes; part of the fingerprint."""
@@ -181,13 +181,13 @@ class ThinkRMPairJudge:
         problem = problem_of(group)
         pairs = list(combinations(range(len(group.outcomes)), 2))
         try:
-            return tuple(await asyncio.gather(*(self._pair(group, problem, i, j) for i, j in pairs)))
+            return tuple(await together(self._pair(group, problem, i, j) for i, j in pairs))
         except EngineError as error:
             raise JudgeError(f"the pairwise judge's model failed: {error}", item=group.id) from error
 
     async def _pair(self, group: Group, problem: str, first: int, second: int) -> Comparison:
         orders = [(first, second), (second, first)] if self._settings.both_orders else [(first, second)]
-        replies = await asyncio.gather(*(self._ask(group, problem, a, b) for a, b in orders))
+        replies = await together(self._ask(group, problem, a, b) for a, b in orders)
         calls = tuple(reply.call for reply in replies)
         values: list[float] = []
         for reply, (a, _) in zip(replies, orders, strict=True):
@@ -294,7 +294,7 @@ class ThinkRMPointJudge:
         problem = problem_of(group)
         try:
             found = [self._one(group.id, problem, o.rollout.text, o.rollout.sample) for o in group.outcomes]
-            return tuple(await asyncio.gather(*found))
+            return tuple(await together(found))
         except EngineError as error:
             raise JudgeError(f"the pointwise judge's model failed: {error}", item=group.id) from error
 

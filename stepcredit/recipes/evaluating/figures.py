@@ -100,6 +100,7 @@ def measure(
     threshold: float,
     threshold_from: str | None = None,
     reasons: Mapping[str, bool | None] | None = None,
+    leave_out: str | None = None,
 ) -> Figures:
     """All figures of a judge.
 
@@ -111,6 +112,7 @@ def measure(
         threshold: a step whose score is below it is called wrong.
         threshold_from: split on which a threshold is chosen instead; the figures are then those of the other splits.
         reasons: by id, whether the judge's reason for the first wrong step is the true one; `None` if nobody looked.
+        leave_out: split that is not scored.
 
     Raises:
         UsageError: if there is no such split, or none beside it, or it lacks a class or scores.
@@ -121,6 +123,7 @@ def measure(
     chosen: Threshold | None = None
     if threshold_from is not None:
         chosen, rows = _chosen(labelled, readings, threshold_from)
+    rows = tuple(row for row in rows if labelled.split_of(row.solution) != leave_out)
     groups = _grouped(rows, labelled.split_of)
     seed, resamples = part.seed, part.resamples
     labels = {name: [row.label for row in mine] for name, mine in groups.items()}

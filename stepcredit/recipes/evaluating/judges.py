@@ -15,7 +15,7 @@ from stepcredit.evaluation.judge_sets import LabelledSolution
 from stepcredit.evaluation.reference_judges import ReferenceJudge, ReferenceKind
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe
 from stepcredit.recipes.recorded.code_running import check_sandbox
-from stepcredit.recipes.recorded.judges import CallLog, judge_settings, opened_judge
+from stepcredit.recipes.recorded.judges import CallLog, judge_settings, opened_judge, refuse_whole
 from stepcredit.recipes.recorded.settings import FileJudge, RecordedRecipe, check_judge, load_recorded, refuse_others
 
 
@@ -101,6 +101,8 @@ def _reference(kind: ReferenceKind, *, what: str) -> NamedJudge:
     def settings(recipe: EvaluateRecipe) -> dict[str, Any]:
         refuse_others(recipe.judge, (), section="judge", of=kind)
         check_sandbox(kind, recipe.sandbox)
+        if recipe.calibration.file is not None:
+            raise UsageError(f"judge {kind} is a reference, whose scores are not corrected; leave --calibration out")
         return {"seed": recipe.metrics.seed} if kind == "random" else {}
 
     return NamedJudge(opened, settings, asks=False, what=what)
@@ -134,6 +136,7 @@ def judge_named(name: str, *, server: str | None, model: str | None, tokenizer: 
     Raises:
         UsageError: for an unknown name, a judge that asks without a server, or a server for one that asks nobody.
     """
+    refuse_whole(name)
     if name not in JUDGES:
         raise UsageError(f"unknown judge {name!r}; {nearest(name, tuple(JUDGES))}")
     found = JUDGES[name]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import orjson
@@ -30,7 +30,14 @@ from stepcredit.recipes.evaluating.policy_results import (
 )
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, PolicySettings, load_evaluate
 from stepcredit.recipes.evaluating.walking import refuse_holes
-from stepcredit.recipes.recorded.code_running import opened_runner
+from stepcredit.recipes.recorded.code_running import (
+    TRIED,
+    SandboxPart,
+    opened_runner,
+    say_unsafe,
+    try_sandbox,
+    unsafe_badge,
+)
 from stepcredit.recipes.recorded.judges import TEXT_ONLY, checker_of
 from stepcredit.recipes.recorded.limits import Quarantine
 from stepcredit.recipes.recorded.results import shown_places
@@ -56,6 +63,8 @@ class _Plan:
     problems: tuple[TestedProblem, ...]
     attempts: tuple[Attempt, ...]
     runner: CodeRunner | None
+    sandbox: SandboxPart
+    tried: dict[str, Any]
 
     @property
     def runs_code(self) -> bool:
@@ -90,9 +99,13 @@ def run_policies(
     """
     screen = progress or SilentProgress()
     recipe = load_evaluate(settings.overrides, settings.recipe)
-    with draining(screen.say) as drain, opened_runner(recipe.sandbox) as own:
+    code = what in PROBLEM_SETS and PROBLEM_SETS[what].answers == "code"
+    sandbox = recipe.sandbox if code and runner is None else SandboxPart()
+    say_unsafe(sandbox, screen)
+    with draining(screen.say) as drain, opened_runner(sandbox) as own:
         problems = _problems(what, settings)
-        plan = _Plan(what, settings, recipe, problems, read_attempts(settings.responses, problems), runner or own)
+        attempts, tried = read_attempts(settings.responses, problems), try_sandbox(sandbox)
+        plan = _Plan(what, settings, recipe, problems, attempts, runner or own, sandbox, tried)
         turns = Turns()
         return wait_for(lambda: _evaluate(plan, screen, drain, turns), turns)
 
@@ -111,6 +124,8 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
     try:
         folder = RunFolder.create_or_open(plan.settings.out, _manifest(plan, checker), said=CHANGED)
         with open_frame(folder, screen, drain, turns) as frame:
+            if plan.tried:
+                folder.write_json(TRIED, plan.tried)
             if "/string/" in checker.fingerprint and plan.recipe.checker.mode == "auto":
                 screen.say(TEXT_ONLY)
             return await _Running(plan, frame, checker).evaluate()
@@ -200,7 +215,8 @@ class _Running:
         facts = self.frame.facts(named)
         folder.write_text(ATTEMPTS, "".join(f"{orjson.dumps(_line(one)).decode()}\n" for one in found.checked))
         told = policy_summary(found, dict(facts))
-        self.frame.save(policy_report(found, title=f"stepcredit {VERB} {found.name}", facts=facts), told)
+        page = policy_report(found, title=f"stepcredit {VERB} {found.name}", facts=facts)
+        self.frame.save(replace(page, badge=unsafe_badge(self.plan.sandbox)), told)
         refuse_holes(0, sum(one.status == "quarantined" for one in found.checked), what="attempts")
         broke = sum(one.reason.startswith(CHECKER_BROKE) for one in found.checked)
         if broke:

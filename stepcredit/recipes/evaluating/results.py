@@ -10,11 +10,12 @@ from stepcredit.evaluation.first_error import CLEAN
 from stepcredit.evaluation.intervals import Interval
 from stepcredit.evaluation.named_sets import LabelledSet, Metric
 from stepcredit.evaluation.resampling import Coverage
+from stepcredit.recipes.evaluating.calibrating import Fitted
 from stepcredit.recipes.evaluating.comparing import PairedJudges
 from stepcredit.recipes.evaluating.figures import ALL, Figures, Row
 from stepcredit.recipes.evaluating.grading import Graded
 from stepcredit.recipes.evaluating.reading import Reading
-from stepcredit.recipes.evaluating.tables import mean_mr_score, plots_of, tables_of
+from stepcredit.recipes.evaluating.tables import fitted_tables, mean_mr_score, plots_of, tables_of
 from stepcredit.recipes.recorded.rationales import Told
 from stepcredit.recipes.recorded.reading import ReadingCounts
 from stepcredit.recipes.recorded.results import reading_table
@@ -51,6 +52,7 @@ class Evaluated:
         told: what the judge wrote about the shown solutions, by rollout id.
         signatures: what the judge's model did, by name, over all sessions; empty if it counts nothing.
         reading: parse statistics of a judge that has them, over all sessions.
+        fitted: a temperature, `None` if none was fitted.
     """
 
     labelled: LabelledSet
@@ -65,6 +67,7 @@ class Evaluated:
     told: Mapping[str, Told] = field(default_factory=dict[str, Told])
     signatures: Mapping[str, int] = field(default_factory=dict[str, int])
     reading: ReadingCounts = ReadingCounts()  # noqa: RUF009 -- frozen
+    fitted: Fitted | None = None
 
     @property
     def coverage(self) -> dict[str, int]:
@@ -121,6 +124,7 @@ def summary_of(found: Evaluated, settings: Mapping[str, Any]) -> dict[str, Any]:
         "by_position": plain(figures.positions),
         "by_generator": plain(figures.generators) or None,
         "calibration": plain(figures.calibration),
+        "fitted": None if found.fitted is None else fitted_figures(found.fitted),
         "compared": plain(found.compared),
         "calls": asdict(found.calls) if found.calls.attempts else None,
         "signatures": signature_figures(found.signatures),
@@ -129,6 +133,12 @@ def summary_of(found: Evaluated, settings: Mapping[str, Any]) -> dict[str, Any]:
         "stage_seconds": {part: round(value, 3) for part, value in found.seconds.items()},
         "settings": dict(settings),
     }
+
+
+def fitted_figures(fitted: Fitted) -> dict[str, Any]:
+    """The temperature, and calibration of the other splits before and after it."""
+    told: dict[str, Any] = {"split": fitted.split, "temperature": plain(fitted.temperature)}
+    return told | {"before": plain(fitted.before), "after": plain(fitted.after)}
 
 
 def headline(figures: Figures, metric: Metric) -> tuple[str, Interval | None]:
@@ -157,6 +167,8 @@ def closing_of(found: Evaluated) -> str:
     parts = [f"{name} {told} on {len(figures.rows):,} solutions"]
     if figures.chosen is not None:
         parts.append(f"threshold {figures.threshold:.4g} chosen on {figures.chosen.split}, which is not scored")
+    if found.fitted is not None:
+        parts.append(f"temperature {found.fitted.temperature.value:.4g} fitted on {found.fitted.split}, not scored")
     lost = coverage["asked"] - coverage["answered"]
     if lost:
         parts.append(f"{lost:,} of {coverage['asked']:,} have no answer and count as wrong")
@@ -179,7 +191,12 @@ def report_of(found: Evaluated, *, title: str, facts: Sequence[tuple[str, str]])
         subtitle=f"{found.labelled.name}: what the judge says beside what people labelled",
         facts=tuple(facts),
         counts=tuple(numbers),
-        tables=(*tables_of(found.figures, found.compared), *_reasons(found), *_did(found)),
+        tables=(
+            *tables_of(found.figures, found.compared),
+            *fitted_tables(found.fitted),
+            *_reasons(found),
+            *_did(found),
+        ),
         plots=plots_of(found.figures),
         closing=closing_of(found),
         solutions=_views(found),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, final
 
 from stepcredit.core.errors import BudgetError, DrainedError, PartialError, UsageError
@@ -12,6 +13,7 @@ from stepcredit.evaluation.problem_sets import PROBLEM_SETS
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
+from stepcredit.recipes.evaluating.calibrating import Fitted, fit_on
 from stepcredit.recipes.evaluating.comparing import VERB, check_comparable, compare_runs, write_predictions
 from stepcredit.recipes.evaluating.figures import measure
 from stepcredit.recipes.evaluating.frame import EvaluationResult, Frame, evaluation_manifest, open_frame
@@ -22,8 +24,10 @@ from stepcredit.recipes.evaluating.results import Evaluated, closing_of, coverag
 from stepcredit.recipes.evaluating.settings import EvaluateRecipe, EvaluateSettings, load_evaluate
 from stepcredit.recipes.evaluating.solutions import GivenOutcome, GivenSteps, placed
 from stepcredit.recipes.evaluating.walking import refuse_holes
-from stepcredit.recipes.recorded.judges import CallLog, SameModel
+from stepcredit.recipes.recorded.code_running import TRIED, say_unsafe, unsafe_badge
+from stepcredit.recipes.recorded.judges import CallLog
 from stepcredit.recipes.recorded.limits import Quarantine, UnknownGuard
+from stepcredit.recipes.recorded.meeting import same_model
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID
 from stepcredit.recipes.recorded.rationales import told_of
 from stepcredit.recipes.recorded.reading import ReadingCounts
@@ -32,6 +36,15 @@ from stepcredit.recipes.recorded.rollouts import RolloutMaker
 from stepcredit.recipes.recorded.settings import ASKS_MODEL, given
 from stepcredit.recipes.recorded.signatures import keeper, signature_warnings, summed
 from stepcredit.recipes.recorded.walk import Walked, WalkParts
+from stepcredit.recipes.recorded.wrapping import (
+    CALIBRATION,
+    calibration_fact,
+    calibration_text,
+    check_budget,
+    check_probabilities,
+    limited,
+    read_calibration,
+)
 from stepcredit.report.progress import Progress, SilentProgress
 from stepcredit.store.run_folder import RunFolder
 
@@ -80,18 +93,34 @@ def run_evaluation(what: str, settings: EvaluateSettings, *, progress: Progress 
     """
     screen = progress or SilentProgress()
     recipe = load_evaluate(settings.overrides, settings.recipe)
+    say_unsafe(recipe.sandbox, screen)
     judge = judge_named(settings.judge, server=settings.server, model=settings.model, tokenizer=settings.tokenizer)
     judge.settings(recipe)
+    check_budget(recipe.budget, name=settings.judge, asks=judge.asks and settings.server is not None)
     with draining(screen.say) as drain:
         if what in PROBLEM_SETS:
             raise UsageError("a set of problems: give recorded attempts at them with --responses FILE", item=what)
         whole = read_set(what, settings.data)
         check_grader(recipe.grader, whole, reasons=judge.reasons(recipe))
+        _refuse_fitted(recipe, settings, whole)
         if settings.compare is not None:
             check_comparable(settings.compare, whole.sha256)
         plan = _Plan(settings, recipe, judge, whole, whole.limited(settings.limit))
         turns = Turns()
         return wait_for(lambda: _evaluate(plan, screen, drain, turns), turns)
+
+
+def _refuse_fitted(recipe: EvaluateRecipe, settings: EvaluateSettings, whole: LabelledSet) -> None:
+    """Refuse to measure a calibration on the labels that it was fitted on."""
+    file = recipe.calibration.file
+    if file is None:
+        return
+    if settings.calibrate_from is not None:
+        raise UsageError("--calibration corrects the scores that --calibrate-from would fit; leave one of them out")
+    found = read_calibration(Path(file))
+    if found.sha256 == whole.sha256:
+        mend = f"--calibrate-from {found.split} measures it on the other splits"
+        raise UsageError(f"this calibration was fitted on labels of the same set ({found.told}); {mend}", item=file)
 
 
 async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -> EvaluationResult:
@@ -106,12 +135,16 @@ async def _evaluate(plan: _Plan, screen: Progress, drain: Drain, turns: Turns) -
         settings.tokenizer,
     )
     async with plan.judge.opened(request) as (judge, calls):
+        if settings.calibrate_from is not None:
+            check_probabilities(judge, settings.judge)
         drain.then(calls.drain)
         folder = RunFolder.create_or_open(settings.out, _manifest(plan, judge), later=JUDGE_VERSION, said=CHANGED)
         with open_frame(folder, screen, drain, turns) as frame:
             calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
             calls.on_tally = keeper(folder.ledger)
             calls.readings.open(folder.ledger)
+            if calls.sandbox:
+                folder.write_json(TRIED, calls.sandbox)
             if plan.asks_for_model:
                 await calls.look()
             folder.settle(JUDGE_VERSION, judge.fingerprint, said=CHANGED[JUDGE_VERSION])
@@ -125,6 +158,7 @@ def _manifest(plan: _Plan, judge: Judge) -> dict[str, Any]:
         "model": settings.model or "",
         "server": settings.server or "",
         **plan.judge.settings(plan.recipe),
+        **calibration_fact(plan.recipe.calibration),
         "version": None if plan.asks_for_model else judge.fingerprint,
     }
     return evaluation_manifest({"name": plan.whole.name, "sha256": plan.whole.sha256}, asked)
@@ -156,8 +190,10 @@ class _Running:
                 scale=self.judge.scale,
                 threshold=self._threshold,
                 threshold_from=settings.threshold_from,
+                leave_out=settings.calibrate_from,
                 reasons=graded.right,
             )
+            fitted = self._fitted(readings)
             write_predictions(frame.folder, figures.rows, graded.right or {})
             compared = None
             if settings.compare is not None:
@@ -173,8 +209,7 @@ class _Running:
             writes=settings.judge in ASKS_MODEL,
         )
         signatures, read = self._did()
-        found = replace(found, told=told, signatures=signatures, reading=read)
-        return self._close(found)
+        return self._close(replace(found, told=told, signatures=signatures, reading=read, fitted=fitted))
 
     def _did(self) -> tuple[dict[str, int], ReadingCounts]:
         """What the judge's model did over all sessions; says what speaks against the whole run."""
@@ -183,6 +218,19 @@ class _Running:
         for line in (*signature_warnings(signatures), *told):
             self.frame.screen.say(line)
         return signatures, read
+
+    def _fitted(self, readings: tuple[Reading, ...]) -> Fitted | None:
+        """A temperature by the split that was named for it, written down for `--calibration`."""
+        plan, split = self.plan, self.plan.settings.calibrate_from
+        if split is None:
+            return None
+        fitted = fit_on(plan.labelled, readings, split, plan.recipe.metrics)
+        if fitted.warning:
+            self.frame.screen.say(fitted.warning)
+        judge, model = plan.settings.judge, plan.settings.model or ""
+        saved = fitted.saved(plan.whole, judge=judge, model=model, settings=plan.judge.settings(plan.recipe))
+        self.frame.folder.write_text(CALIBRATION, calibration_text(saved))
+        return fitted
 
     @property
     def _threshold(self) -> float:
@@ -263,10 +311,11 @@ class _Running:
         """The judge behind its cache; after a death its server is met now, so that this is no solution's time."""
         if not self.plan.judge.asks:
             return self.judge
-        same = SameModel(self.judge, self.calls.look, self.frame.folder.ledger)
+        budget = self.plan.recipe.budget
+        same = same_model(self.judge, self.calls.look, self.frame.folder.ledger)
         if quarantine.any_suspect:
             await same.meet()
-        return CachedJudge(same, self.frame.folder.cache)
+        return CachedJudge(limited(same, self.calls.meter, budget), self.frame.folder.cache)
 
     def _cover(self, readings: tuple[Reading, ...], *, ended: bool) -> None:
         """Keep coverage for `status`, and say it unless all solutions have an answer or a reason for none."""
@@ -283,7 +332,8 @@ class _Running:
         settings, folder = self.plan.settings, self.frame.folder
         facts = self._facts(found)
         told = summary_of(found, dict(facts))
-        self.frame.save(report_of(found, title=f"stepcredit {VERB} {found.labelled.name}", facts=facts), told)
+        page = report_of(found, title=f"stepcredit {VERB} {found.labelled.name}", facts=facts)
+        self.frame.save(replace(page, badge=unsafe_badge(self.plan.recipe.sandbox)), told)
         refuse_holes(found.coverage["failed"], found.coverage["quarantined"], what="solutions")
         if found.graded.failed:
             raise PartialError(f"the grader failed on {found.graded.failed} reasons; the same command asks again")
@@ -293,13 +343,17 @@ class _Running:
     def _facts(self, found: Evaluated) -> list[tuple[str, str]]:
         """How the run was made, as names and values."""
         settings, part = self.plan.settings, self.plan.recipe.metrics
+        judge = self.frame.folder.manifest["judge"]
         named = {
             "set": self.plan.whole.name,
             "judge": settings.judge,
             "model": settings.model,
             "grader": found.graded.grader,
+            "sandbox": judge.get("sandbox"),
             "limit": settings.limit,
             "threshold_from": settings.threshold_from,
+            "calibrate_from": settings.calibrate_from,
+            "calibration": judge.get("calibration"),
             "compared with": None if settings.compare is None else settings.compare.name,
             "seed": part.seed,
             "resamples": part.resamples,

@@ -12,6 +12,7 @@ from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.recipes.recorded.code_running import SandboxPart
 from stepcredit.recipes.recorded.scoring import DiscriminativePart
 from stepcredit.recipes.recorded.settings import CheckerPart, JudgePart, LimitsPart, ReportPart, ServerPart
+from stepcredit.recipes.recorded.wrapping import BudgetPart, CalibrationPart
 from stepcredit.recipes.recorded.writing_parts import GenPrmPart, ThinkPRMPart
 
 RECIPE = Path(__file__).parents[1] / "evaluate.toml"
@@ -67,6 +68,8 @@ class EvaluateRecipe(Section):
     sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
     grader: GraderPart = GraderPart()
+    budget: BudgetPart = BudgetPart()
+    calibration: CalibrationPart = CalibrationPart()
     limits: LimitsPart
     metrics: MetricsPart
     report: ReportPart
@@ -91,9 +94,10 @@ class EvaluateSettings:
         max_calls: most requests to the server over all sessions of the run; `None` takes the recipe's.
         max_cost: most cost over all sessions; needs prices in `[server]`; `None` takes the recipe's.
         tokenizer: folder or hub id of the judge's tokenizer, for judges that send token ids.
+        calibrate_from: split on which a temperature is fitted; the others are scored, and show what it does.
 
     Raises:
-        UsageError: if `limit` is below 1, or a run is to be compared with itself.
+        UsageError: if `limit` is below 1, a run is to be compared with itself, or splits differ.
     """
 
     out: Path
@@ -109,8 +113,12 @@ class EvaluateSettings:
     max_calls: int | None = None
     max_cost: float | None = None
     tokenizer: str | None = None
+    calibrate_from: str | None = None
 
     def __post_init__(self) -> None:
+        if None not in (self.calibrate_from, self.threshold_from) and self.calibrate_from != self.threshold_from:
+            got = f"{self.threshold_from} and {self.calibrate_from}"
+            raise UsageError(f"--threshold-from and --calibrate-from must name one split, got {got}")
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be at least 1, got {self.limit}")
         if self.compare is not None and self.compare.resolve() == self.out.resolve():

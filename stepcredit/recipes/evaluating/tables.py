@@ -12,8 +12,10 @@ from stepcredit.evaluation.intervals import Interval
 from stepcredit.evaluation.mistake import MistakeAccuracy
 from stepcredit.evaluation.mr_score import MrScore
 from stepcredit.evaluation.prmscore import PrmScore, PrmScores
+from stepcredit.recipes.evaluating.calibrating import Fitted
 from stepcredit.recipes.evaluating.comparing import PairedJudges
 from stepcredit.recipes.evaluating.figures import ALL, Figures
+from stepcredit.recipes.recorded.wrapping import CALIBRATION
 from stepcredit.report.views import Cell, Estimate, PlotView, SeriesView, TableView
 
 INTERVALS = "Brackets: 95% intervals, bootstrap over solutions."
@@ -195,6 +197,22 @@ def _bins(found: Calibration) -> TableView:
     columns = ("steps", "mean score", "share right")
     note = "The table behind the plot of the page; calibrated: both last columns agree. Brackets: 95% Wilson intervals."
     return _Headed("reliability", "score", *columns, note=note).table(rows)
+
+
+def fitted_tables(fitted: Fitted | None) -> tuple[TableView, ...]:
+    """What a fitted temperature does to scores that it was not fitted on."""
+    if fitted is None:
+        return ()
+    found = fitted.temperature
+    rows: Rows = [(f"log loss of {fitted.split}, fitted on", Estimate(found.before), Estimate(found.after))]
+    if fitted.before is not None and fitted.after is not None:
+        before, after = fitted.before, fitted.after
+        rows.append(("expected calibration error of the others", estimate(before.ece), estimate(after.ece)))
+        rows.append(("Brier score of the others", estimate(before.brier), estimate(after.brier)))
+        rows.append(("log loss of the others", Estimate(before.log_loss), Estimate(after.log_loss)))
+    note = f"{CALIBRATION} holds the temperature; `--calibration FILE` applies it. Log loss in nats a step."
+    title = f"temperature {found.value:.4g}, fitted on {found.steps:,} steps of {fitted.split}"
+    return (_Headed(title, "what", "before", "after", note=note).table(rows),)
 
 
 def _reliability(found: Calibration | None) -> tuple[PlotView, ...]:

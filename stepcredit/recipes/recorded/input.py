@@ -1,7 +1,7 @@
 """The file of recorded solutions, read as a stream: once to check and group it, then as often as it is walked."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import file_digest
 from pathlib import Path
 from typing import final
@@ -25,6 +25,7 @@ class RecordedInput:
         grouping: groups of all solutions.
         skipped: lines that cannot be used.
         skip_bad: such lines are skipped, else there are none.
+        whole: solutions are judged as a whole, so steps that lines bring are not looked at.
     """
 
     file: Path
@@ -35,23 +36,26 @@ class RecordedInput:
     grouping: Grouping
     skipped: tuple[SkippedLine, ...]
     skip_bad: bool
+    whole: bool = False
 
     def items(self) -> Iterator[tuple[int, RecordedResponse]]:
         """Solutions with their places, from 0, as the file is read again."""
-        return enumerate(stream_responses(self.file, skipped=[] if self.skip_bad else None))
+        found = stream_responses(self.file, skipped=[] if self.skip_bad else None)
+        return enumerate(replace(item, steps=None) if self.whole else item for item in found)
 
     def turn(self, turns: Mapping[int, str], turn: str) -> Iterator[tuple[int, RecordedResponse]]:
         """Solutions whose turn it is; `turns` names it by place, all others are tried `beside` one another."""
         return (placed for placed in self.items() if turns.get(placed[0], "beside") == turn)
 
 
-def read_input(file: Path, *, group_by: GroupBy, skip_bad: bool) -> RecordedInput:
+def read_input(file: Path, *, group_by: GroupBy, skip_bad: bool, whole: bool = False) -> RecordedInput:
     """Read a file through: every line is checked, none is held.
 
     Args:
         file: JSONL, plain or packed.
         group_by: which solutions are compared.
         skip_bad: leave out lines that cannot be used, instead of refusing the file.
+        whole: solutions are judged as a whole.
 
     Raises:
         UsageError: for a file or line that cannot be used.
@@ -72,4 +76,4 @@ def read_input(file: Path, *, group_by: GroupBy, skip_bad: bool) -> RecordedInpu
     with file.open("rb") as opened:
         checksum = file_digest(opened, "sha256").hexdigest()
     number = len(grouping.names)
-    return RecordedInput(file, checksum, number, characters, tuple(models), grouping, tuple(skipped), skip_bad)
+    return RecordedInput(file, checksum, number, characters, tuple(models), grouping, tuple(skipped), skip_bad, whole)

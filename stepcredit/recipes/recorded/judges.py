@@ -1,8 +1,7 @@
 """Judges and checkers of recorded solutions: built from the recipe, with what must be closed after them."""
 
-import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, fields
 from typing import Any, final
@@ -10,20 +9,23 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from stepcredit.core.errors import BudgetError, ChangedModelError, EngineError, JudgeError, UsageError
-from stepcredit.core.protocols import Judge, Scale
-from stepcredit.core.records import Steps, Verdict
+from stepcredit.core.errors import BudgetError, UsageError
+from stepcredit.core.protocols import Judge
 from stepcredit.engines.server.budget import Budget, Prices
 from stepcredit.engines.server.settings import ServerSettings
+from stepcredit.judges.cache import MemoryCache, VerdictCache
 from stepcredit.judges.critic import CriticJudge, CriticSettings
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.markers import text_markers
 from stepcredit.judges.intrinsic.server import ServerReader, ServerReaderSettings
+from stepcredit.judges.metering import Meter
 from stepcredit.judges.step_critic import StepCritic, StepCriticSettings
 from stepcredit.judges.tallies import OnTally, Tally, no_tally
 from stepcredit.recipes.extras import missing_modules
-from stepcredit.recipes.recorded.code_running import check_sandbox, opened_runner
-from stepcredit.recipes.recorded.reading import Proposal, ReadingJudge, ReadingLog, RequestFields, each
+from stepcredit.recipes.recorded.code_running import check_sandbox, opened_runner, try_sandbox
+from stepcredit.recipes.recorded.meeting import Identity
+from stepcredit.recipes.recorded.outcome_parts import OUTCOME, outcome_settings
+from stepcredit.recipes.recorded.reading import ReadingJudge, ReadingLog, RequestFields
 from stepcredit.recipes.recorded.scoring import check_scoring, opened_scoring, scoring_settings
 from stepcredit.recipes.recorded.settings import (
     CheckerPart,
@@ -34,10 +36,10 @@ from stepcredit.recipes.recorded.settings import (
     given,
     refuse_others,
 )
+from stepcredit.recipes.recorded.wrapping import calibrated
 from stepcredit.recipes.recorded.writing_judges import writing_judge, writing_settings
 from stepcredit.recipes.recorded.writing_parts import WRITING
 from stepcredit.store.attempts import AttemptRecord, AttemptTotals
-from stepcredit.store.ledger import Ledger
 from stepcredit.tasks.checking import MathChecker
 from stepcredit.tasks.math_pool import MathPool
 
@@ -62,7 +64,8 @@ OPENING = (
 )
 """Said where a limit on calls leaves no room for these."""
 
-Identity = Callable[[], Awaitable[NDArray[np.float32] | None]]
+_COUNTED = ("chat/completions", "completions", "/pooling")
+"""Routes whose answers tell tokens."""
 
 
 async def _none() -> NDArray[np.float32] | None:
@@ -80,10 +83,16 @@ class CallLog:
         identity: gives log probabilities by which the model's weights are known again, `None` if it has none.
         on_tally: gets what the judge's model did on each solution.
         readings: parse statistics of a judge that has them.
+        meter: counts the tokens of answers, those of earlier sessions too.
+        cache: where replies are kept for a judge that reads many for one verdict.
+        sandbox: what the battery's programs did in each engine, empty if no code is run.
     """
 
     def __init__(self, budget: Budget) -> None:
         self.readings = ReadingLog()
+        self.sandbox: dict[str, Any] = {}
+        self.cache: VerdictCache = MemoryCache()
+        self.meter = Meter()
         self._budget = budget
         self._waiting: list[AttemptRecord] = []
         self._write: Callable[[AttemptRecord], None] = self._waiting.append
@@ -117,96 +126,20 @@ class CallLog:
     def take(self, record: AttemptRecord) -> None:
         """One attempt."""
         self._write(record)
+        if not record.error and record.route in _COUNTED:
+            self.meter.spend(record.input_tokens, record.output_tokens)
 
     def open(self, write: Callable[[AttemptRecord], None], *, spent: AttemptTotals | None = None) -> None:
         """From now on attempts go to `write`; those that waited go first."""
         if spent is not None:
             self._budget.calls += spent.attempts
             self._budget.cost += spent.cost or 0.0
+            if spent.calls:
+                self.meter.spend(spent.input_tokens or 0, spent.output_tokens or 0)
         self._write = write
         for record in self._waiting:
             write(record)
         self._waiting.clear()
-
-
-MODEL = "model"
-"""Stage of the ledger: log probabilities by which the judge's model is known again in the next session."""
-
-
-@final
-class SameModel:
-    """Asks the judge once it is known that its model is that of the sessions before; implements `Judge`.
-
-    Where the model gives no log probabilities of a prompt only its name can tell, which the client looks at.
-
-    Args:
-        judge: who is asked.
-        identity: see `CallLog`; asked before the first judgement, and not at all if there is none.
-        ledger: keeps the identity.
-    """
-
-    def __init__(self, judge: Judge, identity: Identity, ledger: Ledger) -> None:
-        self._judge, self._identity, self._ledger = judge, identity, ledger
-        self._known, self._lock = False, asyncio.Lock()
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the judge."""
-        return self._judge.fingerprint
-
-    @property
-    def scale(self) -> Scale:
-        """That of the judge."""
-        return self._judge.scale
-
-    async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
-        """[K] verdicts.
-
-        Raises:
-            ChangedModelError: if the model's weights are others than when the run began.
-            JudgeError: if the judge failed.
-        """
-        await self._meet(steps)
-        return await self._judge.judge(steps)
-
-    async def propose(self, steps: Steps, given: bool = False) -> Proposal:  # noqa: FBT001, FBT002 -- a walk's `Propose`
-        """How the judge cuts the steps, if it does; raises as `judge`."""
-        if not isinstance(self._judge, ReadingJudge):
-            return Proposal(each(len(steps)))
-        await self._meet(steps)
-        return await self._judge.propose(steps, given)
-
-    async def _meet(self, steps: Steps) -> None:
-        try:
-            await self.meet()
-        except EngineError as error:
-            raise JudgeError(f"the judge's model could not be looked at: {error}", item=steps.rollout.id) from error
-
-    async def meet(self) -> None:
-        """Meet the model before the first judgement.
-
-        Raises:
-            ChangedModelError: as `judge`.
-            EngineError: if it does not answer.
-        """
-        async with self._lock:
-            if not self._known:
-                await self._recognise()
-                self._known = True
-
-    async def _recognise(self) -> None:
-        from stepcredit.engines.server.client import same_weights  # noqa: PLC0415 -- loads the HTTP client
-
-        now = await self._identity()
-        kept = self._ledger.get(MODEL, self.fingerprint)
-        if now is None:
-            return
-        if kept is None:
-            self._ledger.put(MODEL, self.fingerprint, {"logprobs": now.tolist()})
-            self._ledger.flush()
-        elif not same_weights(np.array(kept["logprobs"], np.float32), now):
-            mend = "serve the model of this run again, or start a new one with --out"
-            raise ChangedModelError(f"the server has other weights under its name than when this run began; {mend}")
 
 
 @asynccontextmanager
@@ -221,7 +154,7 @@ async def opened_judge(
     tokenizer: str | None = None,
     ask: bool = True,
 ) -> AsyncGenerator[tuple[Judge, CallLog]]:
-    """The judge by name, ready to be asked.
+    """The judge by name, ready to be asked, with scores corrected as `[calibration]` says.
 
     Args:
         name: of the judge.
@@ -234,15 +167,34 @@ async def opened_judge(
         ask: a server whose model is not named is asked for it now; else by the first `CallLog.look`.
 
     Raises:
-        UsageError: for keys that the judge does not have, or an address that is none.
+        UsageError: for keys that the judge does not have, an address that is none, or a calibration of another judge.
         MachineError: if there is no server.
     """
+    opened = _opened(
+        name, recipe, server=server, model=model, limits=(max_calls, max_cost), tokenizer=tokenizer, ask=ask
+    )
+    async with opened as (judge, log):
+        settings = judge_settings(name, recipe)
+        yield calibrated(judge, recipe.calibration, name=name, model=model, settings=settings), log
+
+
+@asynccontextmanager
+async def _opened(
+    name: FileJudge,
+    recipe: RecordedRecipe,
+    *,
+    server: str | None,
+    model: str | None,
+    limits: tuple[int | None, float | None],
+    tokenizer: str | None,
+    ask: bool,
+) -> AsyncGenerator[tuple[Judge, CallLog]]:
+    """As `opened_judge`, with the judge's own scores."""
     if name == "markers":
         yield _markers(recipe.judge), CallLog(Budget())
         return
-    limits = {"max_calls": max_calls, "max_cost": max_cost}
-    part = recipe.server.model_copy(update={k: v for k, v in limits.items() if v is not None})
-    budget = _budget(part)
+    refuse_whole(name)
+    budget = budget_of(recipe.server, *limits)
     log = CallLog(budget)
     judge_settings(name, recipe)  # keys are refused before a server is asked
     asked = RequestFields()
@@ -263,6 +215,7 @@ async def opened_judge(
         if ask and not model:
             await log.look()
         if name in WRITING:
+            log.sandbox = try_sandbox(recipe.sandbox)
             with opened_runner(recipe.sandbox) as runner:
                 yield writing_judge(name, client, recipe, tokenizer=tokenizer, runner=runner, on_tally=log.tell), log
             return
@@ -277,8 +230,19 @@ async def opened_judge(
         yield ReadingJudge(reader, reading, decompose=decompose, log=log.readings), log
 
 
+def refuse_whole(name: str) -> None:
+    """Refuse a judge of whole solutions where verdicts on steps are wanted.
+
+    Raises:
+        UsageError: saying where it can be asked.
+    """
+    if name in OUTCOME:
+        mend = f"stepcredit judge FILE --judge {name} (in Python: judge_file) gives one score a solution"
+        raise UsageError(f"judge {name} scores whole solutions, and verdicts on steps are wanted here; {mend}")
+
+
 def server_settings(part: ServerPart, url: str, model: str | None, fields: RequestFields) -> ServerSettings:
-    """How a server is asked; `None` for its only model."""
+    """How a server is asked; `fields` go with every request."""
     waits = {key: value for key, value in given(part).items() if key not in _LIMITS}
     return ServerSettings(url, model=model or "", extra=fields, **waits)
 
@@ -292,6 +256,9 @@ def judge_settings(name: FileJudge, recipe: RecordedRecipe) -> dict[str, Any]:
     check_sandbox(name, recipe.sandbox)
     if name in WRITING:
         return writing_settings(name, recipe)
+    if name in OUTCOME:
+        refuse_others(recipe.judge, (), section="judge", of=name)
+        return outcome_settings(recipe.spct if name == "spct" else recipe.think_rm)
     if name == "intrinsic":
         reading, how, decompose = _intrinsic_settings(recipe.judge)
         return {**asdict(reading), **asdict(how), "decompose": decompose}
@@ -345,7 +312,9 @@ def _step_critic_settings(part: JudgePart) -> StepCriticSettings:
     return StepCriticSettings(**given(part))
 
 
-def _budget(part: ServerPart) -> Budget:
+def budget_of(part: ServerPart, max_calls: int | None = None, max_cost: float | None = None) -> Budget:
+    """Limits and prices of `[server]`; limits that are given go before the recipe's."""
     prices = given(part, *_PRICES)
     priced = Prices(prices.get("input_price", 0.0), prices.get("output_price", 0.0)) if prices else None
-    return Budget(max_calls=part.max_calls, max_cost=part.max_cost, prices=priced)
+    calls = part.max_calls if max_calls is None else max_calls
+    return Budget(max_calls=calls, max_cost=part.max_cost if max_cost is None else max_cost, prices=priced)

@@ -11,6 +11,7 @@ from stepcredit.recipes.recorded.judges import judge_settings
 from stepcredit.recipes.recorded.rollouts import RolloutMaker
 from stepcredit.recipes.recorded.settings import ASKS_MODEL, RecordedRecipe, RecordedSettings, StepsPart, given
 from stepcredit.recipes.recorded.walk import Propose, WalkParts, Watch
+from stepcredit.recipes.recorded.wrapping import calibration_fact
 from stepcredit.report.page import package_version
 from stepcredit.steps import splitter
 from stepcredit.store.ledger import Ledger
@@ -100,6 +101,7 @@ def facts_of(plan: Plan, manifest: dict[str, Any]) -> list[tuple[str, str]]:
         "model": settings.model or "",
         "mode": manifest["judge"].get("mode", ""),
         "sandbox": manifest["judge"].get("sandbox", ""),
+        "calibration": manifest["judge"].get("calibration", ""),
         "checker": manifest["checker"],
         "splitter": str(plan.splitter),
         "tokenizer": "bytes (none was named)" if settings.tokenizer is None else settings.tokenizer.name,
@@ -126,6 +128,7 @@ def manifest_of(plan: Plan, *, checker: MathChecker, judge: Judge) -> dict[str, 
             "model": settings.model or "",
             "server": settings.server or "",
             **judge_settings(settings.judge, plan.recipe),
+            **calibration_fact(plan.recipe.calibration),
             "version": None if plan.asks_for_model else judge.fingerprint,
         },
         "checker": checker.fingerprint,

@@ -8,6 +8,7 @@ from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Credit
 from stepcredit.credit.batch import CreditSummary
 from stepcredit.recipes.recorded.credit import Credited
+from stepcredit.recipes.recorded.outcome_results import Scores
 from stepcredit.recipes.recorded.rationales import Told
 from stepcredit.recipes.recorded.reading import ReadingCounts
 from stepcredit.recipes.recorded.rollouts import Grouping
@@ -44,6 +45,7 @@ class WalkResult:
         signatures: what the judge's model did, by name; empty if it counts nothing.
         reading: parse statistics of the judge, over all sessions.
         told: what the judge wrote about the shown solutions, by rollout id.
+        scores: of whole solutions, `None` if the judge judges steps.
     """
 
     tally: Tally
@@ -57,6 +59,7 @@ class WalkResult:
     signatures: Mapping[str, int] = field(default_factory=dict[str, int])
     reading: ReadingCounts = ReadingCounts()  # noqa: RUF009 -- frozen
     told: Mapping[str, Told] = field(default_factory=dict[str, Told])
+    scores: Scores | None = None
 
 
 def summary_of(result: WalkResult, counts: Counts, *, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,6 +98,7 @@ def summary_of(result: WalkResult, counts: Counts, *, settings: Mapping[str, Any
         "group_sizes": {str(size): number for size, number in sorted(result.grouping.sizes.items())},
         "mixed_groups": result.grouping.mixed,
         "credit": None if credited is None else _credit_figures(credited.summary) | {"shard": credited.shard.name},
+        "scores": None if result.scores is None else result.scores.figures(),
         "calls": _call_figures(result.calls),
         "signatures": signature_figures(result.signatures),
         "reading": result.reading.as_payload(),
@@ -108,11 +112,13 @@ def report_of(result: WalkResult, counts: Counts, *, title: str, facts: Sequence
     """What the page and the terminal show."""
     numbers: list[tuple[str, int | str]] = [("solutions", counts.responses)]
     numbers += [(status, result.tally.outcomes[status]) for status in STATUSES]
-    known = {"judged": counts.judged, "unknown": counts.unknown, "steps": counts.steps, "thoughts": counts.thoughts}
+    known = {"judged": counts.judged, "unknown": counts.unknown}
+    known |= {"steps": counts.steps, "thoughts": counts.thoughts} if result.scores is None else {}
     numbers += [(name, value) for name, value in known.items() if value is not None]
     rare = {"failed": counts.failed, "quarantined": counts.quarantined, "lines skipped": counts.skipped}
     numbers += [(name, value) for name, value in rare.items() if value]
-    tables = [_models_table(result.tally), _reasons_table(result.tally, counts), _labels_table(counts)]
+    models = (_models_table(result.tally),) if result.scores is None else result.scores.tables()
+    tables = [*models, _reasons_table(result.tally, counts), _labels_table(counts)]
     tables += [signature_table(result.signatures), reading_table(result.reading)]
     tables += [] if result.credited is None else [_credit_table(result.credited.summary, result.grouping)]
     return ReportData(
@@ -121,20 +127,20 @@ def report_of(result: WalkResult, counts: Counts, *, title: str, facts: Sequence
         facts=tuple(facts),
         counts=tuple(numbers),
         tables=tuple(table for table in tables if table.rows),
-        closing=closing_of(counts),
+        closing=closing_of(counts, result.scores),
         solutions=_views(result),
         omitted=counts.responses - len(result.shown),
     )
 
 
-def closing_of(counts: Counts) -> str:
-    """One sentence: how much of the file the judge could read.
+def closing_of(counts: Counts, scores: Scores | None = None) -> str:
+    """One sentence: how much of the file the judge could read; and how far its scores of whole solutions agree.
 
     >>> closing_of(Tally().counts(split=True, tokenised=True))
     'No judge was asked.'
     """
     skipped = f" {counts.skipped:,} lines of the file could not be used and were skipped." if counts.skipped else ""
-    return _judged_sentence(counts) + skipped
+    return _judged_sentence(counts) + ("" if scores is None else scores.sentence()) + skipped
 
 
 def coverage_line(coverage: Mapping[str, int], *, asked: int | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -14,10 +15,14 @@ from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.judges.cache import CachedJudge
 from stepcredit.recipes.blocking import Turns, wait_for
 from stepcredit.recipes.draining import Drain, draining
+from stepcredit.recipes.recorded.code_running import TRIED, say_unsafe, unsafe_badge
 from stepcredit.recipes.recorded.credit import Credited, credit_all
 from stepcredit.recipes.recorded.input import read_input
-from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, SameModel, checker_of, opened_judge
+from stepcredit.recipes.recorded.judges import TEXT_ONLY, CallLog, checker_of, opened_judge
 from stepcredit.recipes.recorded.limits import Quarantine, Turn, UnknownGuard
+from stepcredit.recipes.recorded.meeting import same_model
+from stepcredit.recipes.recorded.outcome_judges import opened_outcome
+from stepcredit.recipes.recorded.outcome_results import SCORES, Scores
 from stepcredit.recipes.recorded.plan import JUDGE_VERSION, SAID, Plan, facts_of, manifest_of, splitter_of
 from stepcredit.recipes.recorded.rationales import told_of
 from stepcredit.recipes.recorded.reading import ReadingCounts, ReadingJudge
@@ -39,9 +44,11 @@ from stepcredit.recipes.recorded.settings import (
 from stepcredit.recipes.recorded.signatures import keeper, signature_warnings, summed
 from stepcredit.recipes.recorded.tally import Counts, Tally
 from stepcredit.recipes.recorded.walk import Propose, Walked, WalkParts, recall, walk_each
+from stepcredit.recipes.recorded.wrapping import check_budget, limited
 from stepcredit.recipes.report_run import save_report
 from stepcredit.recipes.session import Session, session
 from stepcredit.report.progress import Progress, SilentProgress, Task
+from stepcredit.steps import Whole
 from stepcredit.store.ledger import Ledger
 from stepcredit.store.run_folder import LEDGER, RunFolder
 from stepcredit.tasks.checking import MathChecker
@@ -111,14 +118,19 @@ def run_recorded(
     """
     screen = progress or SilentProgress()
     recipe = load_recorded(settings.overrides, settings.recipe)
+    asks = settings.judge in ASKS_MODEL or settings.server is not None
+    check_budget(recipe.budget, name=settings.judge, asks=asks and settings.reaches("judge"))
+    say_unsafe(recipe.sandbox, screen)
     with draining(screen.say) as drain:
         plan = Plan(
-            input=read_input(file, group_by=settings.group_by, skip_bad=settings.skip_bad),
+            input=read_input(
+                file, group_by=settings.grouped_by, skip_bad=settings.skip_bad, whole=settings.scores_whole
+            ),
             settings=settings,
             recipe=recipe,
             verb=verb,
             tokenizer=ByteTokenizer() if settings.tokenizer is None else FileTokenizer.load(settings.tokenizer),
-            splitter=splitter_of(recipe.steps),
+            splitter=Whole() if settings.scores_whole else splitter_of(recipe.steps),
             rule=rule_settings(settings.credit, recipe.credit) if settings.reaches("credit") else None,
         )
         turns = Turns()
@@ -129,16 +141,7 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> Rec
     settings = plan.settings
     checker, pool = checker_of(plan.recipe.checker)
     try:
-        async with opened_judge(
-            settings.judge,
-            plan.recipe,
-            server=settings.server,
-            model=settings.model,
-            max_calls=settings.max_calls,
-            max_cost=settings.max_cost,
-            tokenizer=settings.judge_tokenizer,
-            ask=False,
-        ) as (judge, calls):
+        async with _opened(plan) as (judge, calls):
             drain.then(calls.drain)
             manifest = manifest_of(plan, checker=checker, judge=judge)
             opened = RunFolder.create_or_open(settings.out, manifest, later=JUDGE_VERSION, said=SAID)
@@ -146,6 +149,9 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> Rec
                 calls.open(folder.ledger.attempt, spent=folder.ledger.attempt_totals())
                 calls.on_tally = keeper(folder.ledger)
                 calls.readings.open(folder.ledger)
+                calls.cache = folder.cache
+                if calls.sandbox:
+                    folder.write_json(TRIED, calls.sandbox)
                 if plan.asks_for_model:
                     await calls.look()
                 folder.settle(JUDGE_VERSION, judge.fingerprint, said=SAID[JUDGE_VERSION])
@@ -154,6 +160,22 @@ async def _walk(plan: Plan, screen: Progress, drain: Drain, turns: Turns) -> Rec
     finally:
         if pool is not None:
             pool.close()
+
+
+def _opened(plan: Plan) -> AbstractAsyncContextManager[tuple[Judge, CallLog]]:
+    settings = plan.settings
+    if settings.scores_whole and settings.reaches("judge"):
+        return opened_outcome(settings, plan.recipe, plan.input)
+    return opened_judge(
+        settings.judge,
+        plan.recipe,
+        server=settings.server,
+        model=settings.model,
+        max_calls=settings.max_calls,
+        max_cost=settings.max_cost,
+        tokenizer=settings.judge_tokenizer,
+        ask=False,
+    )
 
 
 @final
@@ -177,7 +199,8 @@ class _Running:
         self._say_first()
         seconds: dict[str, float] = {}
         began = time.perf_counter()
-        tally, kept = await self._walk_all()
+        scores = Scores(self.judge.scale) if settings.scores_whole else None
+        tally, kept = await self._walk_all(scores)
         seconds[_DOING[settings.until]] = time.perf_counter() - began
         self._mark(tally)
         credited: Credited | None = None
@@ -203,7 +226,9 @@ class _Running:
             characters=plan.recipe.report.rationales,
             writes=settings.judge in ASKS_MODEL,
         )
-        found = WalkResult(tally, shown, grouping, credited, totals, scale, seconds, skipped, signatures, read, told)
+        found = WalkResult(
+            tally, shown, grouping, credited, totals, scale, seconds, skipped, signatures, read, told, scores
+        )
         return self._close(found)
 
     def _read(self) -> ReadingCounts:
@@ -223,14 +248,14 @@ class _Running:
             first = given_in.skipped[0]
             told = f"{len(given_in.skipped)} lines of the file cannot be used and are skipped"
             self.screen.say(f"{told}; the first: {first.place}: {first.reason}")
-        if settings.group_by == "problem":
+        if settings.grouped_by == "problem":
             self.screen.say(given_in.grouping.told())
 
     def _shown(self) -> tuple[int, ...]:
         return shown_places(self.plan.input.number, self.plan.input.characters, self.plan.recipe.report)
 
-    async def _walk_all(self) -> tuple[Tally, dict[int, Walked]]:
-        """Walk all solutions; gives the counts, and the solutions that are needed further."""
+    async def _walk_all(self, scores: Scores | None) -> tuple[Tally, dict[int, Walked]]:
+        """Walk all solutions; gives the counts, and the solutions that are needed further; scores go to `scores`."""
         plan, settings = self.plan, self.plan.settings
         guard, quarantine = UnknownGuard(plan.recipe.limits), Quarantine(self.folder, limit=plan.recipe.limits.deaths)
         tally, kept = Tally(plan.input.models), dict[int, Walked]()
@@ -239,6 +264,8 @@ class _Running:
 
         def take(place: int, item: Walked) -> None:
             tally.add(item)
+            if scores is not None:
+                scores.add(place, item)
             if place in shown or settings.reaches("credit"):
                 kept[place] = item
             task.advance(unknown=bool(item.unknown_reason))
@@ -273,13 +300,17 @@ class _Running:
 
         After a death its server is met now, so that this is no solution's time.
         """
+        budget, meter = self.plan.recipe.budget, self.calls.meter
         if self.plan.settings.judge not in ASKS_MODEL:
-            return self.judge, None
-        same = SameModel(self.judge, self.calls.look, self.folder.ledger)
+            return limited(self.judge, meter, budget), None
+        same = same_model(self.judge, self.calls.look, self.folder.ledger)
+        asked = limited(same, meter, budget)
         if quarantine.any_suspect and self.plan.settings.reaches("judge"):
             await same.meet()
+        if self.plan.settings.scores_whole:
+            return asked, None  # a score belongs to its group, not to its text; replies have a cache of their own
         cuts = isinstance(self.judge, ReadingJudge) and self.judge.decompose
-        return CachedJudge(same, self.folder.cache), same.propose if cuts else None
+        return CachedJudge(asked, self.folder.cache), same.propose if cuts else None
 
     async def _each(
         self, parts: WalkParts, items: Iterator[Any], take: Callable[[int, Walked], None], **more: int
@@ -322,14 +353,17 @@ class _Running:
         facts = facts_of(plan, folder.manifest)
         began = time.perf_counter()
         title = f"stepcredit {plan.verb} {plan.input.file.name}"
-        save_report(folder.path, report_of(found, counts, title=title, facts=facts))
+        data = report_of(found, counts, title=title, facts=facts)
+        save_report(folder.path, replace(data, badge=unsafe_badge(plan.recipe.sandbox)))
         found = replace(found, seconds={**found.seconds, "report": time.perf_counter() - began})
         told = summary_of(found, counts, settings=dict(facts))
         folder.write_json("summary.json", told)
+        if found.scores is not None:
+            folder.write_text(SCORES, found.scores.lines())
         _refuse_holes(counts)
         checker, judge = self.checker, self.judge
         return RecordedResult(
-            told, closing_of(counts), folder.path, lambda: _recalled(plan, checker, judge), found.credited
+            told, closing_of(counts, found.scores), folder.path, lambda: _recalled(plan, checker, judge), found.credited
         )
 
 

@@ -15,15 +15,19 @@ from stepcredit.judges.intrinsic.prompts import SplitPrompt, TracePrompt
 from stepcredit.judges.intrinsic.server import Fences, Structured, Thinking
 from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.recipes.recorded.code_running import SandboxPart
+from stepcredit.recipes.recorded.outcome_parts import OUTCOME, SpctPart, ThinkRmPart
 from stepcredit.recipes.recorded.scoring import DiscriminativePart, check_scoring
+from stepcredit.recipes.recorded.wrapping import BudgetPart, CalibrationPart
 from stepcredit.recipes.recorded.writing_parts import WRITING, GenPrmPart, ThinkPRMPart
 
 Stage = Literal["check", "split", "judge", "credit"]
 GroupBy = Literal["problem-and-model", "problem"]
-FileJudge = Literal["markers", "critic", "step-critic", "intrinsic", "thinkprm", "genprm", "discriminative"]
+FileJudge = Literal[
+    "markers", "critic", "step-critic", "intrinsic", "thinkprm", "genprm", "discriminative", "think-rm", "spct"
+]
 
 STAGES: tuple[str, ...] = get_args(Stage)
-ASKS_MODEL = ("critic", "step-critic", "intrinsic", *WRITING)
+ASKS_MODEL = ("critic", "step-critic", "intrinsic", *WRITING, *OUTCOME)
 """Judges that ask a server."""
 
 LABELS = ("markers", "intrinsic")
@@ -152,8 +156,12 @@ class RecordedRecipe(Section):
     thinkprm: ThinkPRMPart = ThinkPRMPart()
     genprm: GenPrmPart = GenPrmPart()
     discriminative: DiscriminativePart = DiscriminativePart()
+    think_rm: ThinkRmPart = ThinkRmPart()
+    spct: SpctPart = SpctPart()
     sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
+    budget: BudgetPart = BudgetPart()
+    calibration: CalibrationPart = CalibrationPart()
     limits: LimitsPart
     credit: CreditPart
     report: ReportPart
@@ -167,11 +175,12 @@ class RecordedSettings:
     Args:
         out: run folder.
         judge: `markers` needs no model; `critic`, `step-critic` and `intrinsic` ask the chat server; `thinkprm` and
-            `genprm` go on with token ids; `discriminative` reads by a reward model, here or on the server.
+            `genprm` go on with token ids; `discriminative` reads by a reward model, here or on the server; `think-rm`
+            and `spct` ask the chat server for a score of each whole solution.
         credit: name of the credit rule.
         until: last stage to walk.
         tokenizer: folder or file of a tokenizer; needed for credit. Without it a token is a byte.
-        group_by: which solutions are compared with one another.
+        group_by: which solutions are compared with one another; `think-rm` and `spct` compare those of one problem.
         server: address of an OpenAI-style server.
         model: name of the model there; `None` takes the only one.
         recipe: TOML file, or the name of a recipe that ships.
@@ -206,6 +215,9 @@ class RecordedSettings:
         check_judge(self.judge, self.server, self.model, self.judge_tokenizer)
         if self.until != "credit":
             return
+        if self.scores_whole:
+            mend = "`stepcredit judge` gives these scores; for credit take --judge markers or critic"
+            raise UsageError(f"credit goes to steps, and judge {self.judge} scores whole solutions; {mend}")
         rule = rule_named(self.credit)
         beyond = [str(need) for need in rule.needs if need not in RECORDED]
         if beyond:
@@ -223,6 +235,16 @@ class RecordedSettings:
             raise UsageError(f"credit goes to tokens, and no tokenizer was named; {mend}")
 
     @property
+    def scores_whole(self) -> bool:
+        """True if the judge gives one score a solution."""
+        return self.judge in OUTCOME
+
+    @property
+    def grouped_by(self) -> GroupBy:
+        """Which solutions are compared with one another by this judge."""
+        return "problem" if self.scores_whole else self.group_by
+
+    @property
     def without_effect(self) -> tuple[str, ...]:
         """One sentence on each group of settings that were given and that this walk does not read.
 
@@ -234,12 +256,15 @@ class RecordedSettings:
         asked = [flag for flag, value in limits.items() if value is not None]
         asked += [name for name in names if name.startswith("server.")]
         credit = [name for name in names if name.startswith("credit.")]
-        own = (*WRITING, "discriminative")
-        others = [name for name in names if name.split(".")[0] in own and name.split(".")[0] != self.judge]
+        own = (*WRITING, "discriminative", "think-rm", "spct")
+        parts = {name: name.split(".")[0].replace("_", "-") for name in names}
+        others = [name for name, part in parts.items() if part in own and part != self.judge]
+        cuts = [name for name in names if name.startswith("steps.")]
         idle = (
             (asked, "judge markers asks no model", self.judge == "markers"),
             (credit, "this walk ends before credit", not self.reaches("credit")),
             (others, f"the judge is {self.judge}", True),
+            (cuts, f"judge {self.judge} scores whole solutions", self.scores_whole),
         )
         return tuple(
             f"{', '.join(given)} {'has' if len(given) == 1 else 'have'} no effect: {why}"

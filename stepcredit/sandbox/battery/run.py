@@ -43,7 +43,13 @@ class Trial:
 
 
 def run_battery(
-    engine: Engine, programs: Sequence[Program], *, limits: Limits, world: World, slack_s: float = 0.0
+    engine: Engine,
+    programs: Sequence[Program],
+    *,
+    limits: Limits,
+    world: World,
+    slack_s: float = 0.0,
+    after: Program = NEXT,
 ) -> tuple[Trial, ...]:
     """Run programs one after another.
 
@@ -53,6 +59,7 @@ def run_battery(
         limits: the engine's.
         world: what is watched.
         slack_s: allowed beyond the deadline and a second more, for a machine that is busy.
+        after: the benign program that is run after each.
 
     Returns:
         A trial each, in order. A hostile program is contained if it ends inside the deadline and a second more, gets
@@ -61,25 +68,37 @@ def run_battery(
 
     Source: reliability.md A4 (promise), A5. Differs: killing is tried with signal 0, so that a battery is safe to run.
     """
-    engine.run(Job(NEXT.source))  # the first one starts the worker
-    tree = world.tree(engine.pid)
-    return tuple(_trial(engine, program, limits, world, (tree, slack_s)) for program in programs)
+    engine.run(Job(after.source))  # the first one starts the worker
+    given = _Given(limits, world, world.tree(engine.pid), slack_s, after)
+    return tuple(_trial(engine, program, given) for program in programs)
 
 
-def _trial(engine: Engine, program: Program, limits: Limits, world: World, given: tuple[int, float]) -> Trial:
-    tree, slack_s = given
+@final
+@dataclass(frozen=True)
+class _Given:
+    """What all trials of a battery share."""
+
+    limits: Limits
+    world: World
+    tree: int
+    slack_s: float
+    after: Program
+
+
+def _trial(engine: Engine, program: Program, given: _Given) -> Trial:
+    limits, world = given.limits, given.world
     began = time.monotonic()
     reply, faults = _run(engine, world.filled(program))
     seconds = time.monotonic() - began
     faults += world.faults(reply, limits=limits) if program.hostile else []
-    if program.hostile and seconds > limits.wall_s + GRACE_S + slack_s:
+    if program.hostile and seconds > limits.wall_s + GRACE_S + given.slack_s:
         faults.append(f"it took {seconds:.1f} s")
     supported = engine.name not in program.unsupported
     if not program.hostile:
         faults += _wrong(program, reply, supported=supported)
-    after, more = _run(engine, NEXT.source)
-    faults += more + [f"then {fault}" for fault in _wrong(NEXT, after, supported=True)]
-    left = world.survivors(engine.pid, tree)
+    after, more = _run(engine, given.after.source)
+    faults += more + [f"then {fault}" for fault in _wrong(given.after, after, supported=True)]
+    left = world.survivors(engine.pid, given.tree)
     if left:
         faults.append(f"it left {left} processes")
     error = reply.error.decode("utf-8", "replace")[:80]
