@@ -24,7 +24,7 @@ from stepcredit.evaluation.mr_score import mr_score
 from stepcredit.evaluation.named_sets import LabelledSet
 from stepcredit.evaluation.prmscore import prm_scores
 from stepcredit.judges.critic import CriticSettings, critic_prompt, last_boxed, verdicts_of
-from stepcredit.judges.reason_grader import GivenReason, Grade, ReasonGraderSettings, grader_prompt, read_grade
+from stepcredit.judges.reason_checker import GivenReason, Grade, ReasonCheckerSettings, checker_prompt, read_grade
 from stepcredit.judges.step_critic import READERS, StepCriticSettings, step_critic_prompt
 from stepcredit.judges.verdicts import unknown
 
@@ -257,20 +257,20 @@ def every_step() -> Scorer:
 
 
 @scorer(metrics=[mr_figures()])
-def reasoned_first_step(*, grader: bool = False) -> Scorer:
+def reasoned_first_step(*, graded: bool = False) -> Scorer:
     """1 where the first wrong step, or that there is none, was named, and the reason is not called wrong.
 
     Args:
-        grader: ask the model of the role `grader` whether the reason is the true one.
+        graded: ask the model of the role `grader` whether the reason is the true one.
     """
 
     async def score(state: TaskState, target: Target) -> Score:
         heard, label = _hear(state, "reason"), int(target.text)
         named = heard.predicted == label
         grade = Grade(None, "nobody was asked")
-        if grader and named and label != CLEAN:
+        if graded and named and label != CLEAN:
             grade = await _graded(state, heard.verdicts[label].reason, label)
-        more = {"graded": grader, "reason_right": grade.right, "why_not_graded": grade.why}
+        more = {"graded": graded, "reason_right": grade.right, "why_not_graded": grade.why}
         return _score(state, target, heard, float(named and grade.right is not False), **more)
 
     return score
@@ -284,11 +284,11 @@ async def _graded(state: TaskState, said: str, label: int) -> Grade:
         return Grade(None, "the set records no reason")
     texts = (tuple(known[name]) for name in ("texts", "reasons", "mended"))
     steps, reasons, mended = texts
-    how = ReasonGraderSettings()
+    how = ReasonCheckerSettings()
     output = await get_model(role="grader", required=True).generate(
-        grader_prompt(GivenReason(known["problem"], steps, label, reasons, said, mended)),
+        checker_prompt(GivenReason(known["problem"], steps, label, reasons, said, mended)),
         config=GenerateConfig(temperature=how.temperature, max_tokens=how.max_tokens, seed=how.seed),
     )
     if output.stop_reason in ("max_tokens", "model_length"):
-        return Grade(None, "the grader's reply was cut")
+        return Grade(None, "the checker's reply was cut")
     return read_grade(output.completion)

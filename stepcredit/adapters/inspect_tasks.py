@@ -59,13 +59,13 @@ def prmbench(data: str = "data", limit: int | None = None) -> Task:
 
 
 @task
-def mr_gsm8k(data: str = "data", limit: int | None = None, *, grader: bool = False) -> Task:
+def mr_gsm8k(data: str = "data", limit: int | None = None, *, graded: bool = False) -> Task:
     """MR-GSM8K: name the first wrong step and say what is wrong with it; MR-Score and its parts.
 
     Args:
         data: as in `processbench`.
         limit: as in `processbench`.
-        grader: ask the model of the role `grader` (`--model-role grader=NAME`) whether the reason is the true one;
+        graded: ask the model of the role `grader` (`--model-role grader=NAME`) whether the reason is the true one;
             without it there is no MR-Score.
 
     Raises:
@@ -73,24 +73,24 @@ def mr_gsm8k(data: str = "data", limit: int | None = None, *, grader: bool = Fal
 
     Source: Zeng et al. 2023, arXiv:2312.17080. Differs: the prompts are in our words.
     """
-    return judging(read_set("mr-gsm8k", Path(data)), "reason", reasoned_first_step(grader=grader), limit)
+    return judging(read_set("mr-gsm8k", Path(data)), "reason", reasoned_first_step(graded=graded), limit)
 
 
 @task
-def mr_ben(data: str = "data", limit: int | None = None, *, grader: bool = False) -> Task:
+def mr_ben(data: str = "data", limit: int | None = None, *, graded: bool = False) -> Task:
     """MR-Ben: as `mr_gsm8k`, by subject, and the mean of the subjects.
 
     Args:
         data: as in `processbench`.
         limit: as in `processbench`.
-        grader: as in `mr_gsm8k`.
+        graded: as in `mr_gsm8k`.
 
     Raises:
         UsageError: as in `processbench`.
 
     Source: Zeng et al. 2024, arXiv:2406.13975. Differs: the prompts are in our words.
     """
-    return judging(read_set("mr-ben", Path(data)), "reason", reasoned_first_step(grader=grader), limit)
+    return judging(read_set("mr-ben", Path(data)), "reason", reasoned_first_step(graded=graded), limit)
 
 
 @task

@@ -1,8 +1,9 @@
 """inspect_ai evaluates its mock model on every task: the figures are those of `stepcredit evaluate`."""
 
+import gc
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ ROWS = [
     {"id": "e", "problem": "t", "steps": ["says <7>", "b"], "label": -1, "split": "two"},
     {"id": "f", "problem": "u", "steps": ["says <0>", "b"], "label": 0, "split": "two"},
 ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """inspect_ai leaves streams to the collector, which then warns: here, where warnings are let pass."""
+    yield
+    gc.collect()
 
 
 def mock(script: Callable[[str], str], *, stop: str = "stop") -> Any:
@@ -168,7 +176,7 @@ def test_mr_gsm8k_is_graded_by_the_model_of_that_role(tmp_path: Path) -> None:
 
     write(tmp_path / "mr_gsm8k" / "test.jsonl", *MR)
     roles = {"grader": mock(grades)}
-    figures, log = evaluated(mr_gsm8k(str(tmp_path), grader=True), mock(tells), tmp_path, model_roles=roles)
+    figures, log = evaluated(mr_gsm8k(str(tmp_path), graded=True), mock(tells), tmp_path, model_roles=roles)
     assert figures["correlation"] == pytest.approx(2 / 8)
     assert (figures["step_accuracy"], figures["reason_accuracy"]) == (0.75, 0.25)
     assert figures["mr_score"] == pytest.approx(0.2 * 0.25 + 0.3 * 0.75 + 0.5 * 0.25)
@@ -195,7 +203,7 @@ def test_mr_ben_shows_the_options_and_gives_the_mean_of_its_subjects(tmp_path: P
         named = ({**row, "id": f"{subject}-{row['id']}", "options": "A: 1\nB: 2"} for row in rows)
         write(tmp_path / "mr_ben" / f"{subject}.jsonl", *named)
     roles = {"grader": mock(grades)}
-    figures, log = evaluated(mr_ben(str(tmp_path), grader=True), mock(tells), tmp_path, model_roles=roles)
+    figures, log = evaluated(mr_ben(str(tmp_path), graded=True), mock(tells), tmp_path, model_roles=roles)
     assert (figures["mr_score_math"], figures["mr_score_physics"]) == (pytest.approx(1.0), pytest.approx(0.5))
     assert figures["mr_score_mean"] == pytest.approx(0.6)
     assert "A: 1\nB: 2" in log.samples[0].input

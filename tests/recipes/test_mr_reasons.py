@@ -1,4 +1,4 @@
-"""MR-Score through the verb: a judge states a reason, a grader or a file says whether it is the true one."""
+"""MR-Score through the verb: a judge states a reason, a checker or a file says whether it is the true one."""
 
 import json
 import re
@@ -39,7 +39,7 @@ ROWS = (
 
 
 def speaks(messages: Sequence[Message]) -> str:
-    """The judge's reply, or the grader's: right if given and known reason are the same words."""
+    """The judge's reply, or the checker's: right if given and known reason are the same words."""
     text = messages[-1].content
     given = re.search(r"<given_reason>\n(.*)\n</given_reason>", text)
     if given:
@@ -64,7 +64,7 @@ def judged(data: Path, out: Path, server: ScriptedServer, *more: str, **changes:
 
 
 def by_model(server: ScriptedServer) -> tuple[str, str]:
-    return f"grader.server={server.url}", "grader.model=scripted"
+    return f"reasons.server={server.url}", "reasons.model=scripted"
 
 
 def predicted(out: Path) -> dict[str, dict[str, Any]]:
@@ -72,7 +72,7 @@ def predicted(out: Path) -> dict[str, dict[str, Any]]:
     return {found["id"]: found for found in map(json.loads, lines)}
 
 
-def test_a_grader_gives_the_mr_score_worked_by_hand(data: Path, tmp_path: Path) -> None:
+def test_a_checker_gives_the_mr_score_worked_by_hand(data: Path, tmp_path: Path) -> None:
     """Wrong: 5 of 6 called so; right: 1 of 2 kept. MCC (5*1 - 1*1) / sqrt(6*6*2*2); step 4/6; reason 1/6."""
     with ScriptedServer(reply=speaks) as server:
         told = judged(data, tmp_path / "run", server, *by_model(server))
@@ -85,7 +85,7 @@ def test_a_grader_gives_the_mr_score_worked_by_hand(data: Path, tmp_path: Path) 
     assert score["reasons"] == {"asked": 4, "answered": 2, "unknown": 2}
     assert (told["metric"], told["score"]["value"]) == ("MR-Score", score["score"]["value"])
     assert told["reasons"] == {
-        "grader": "scripted",
+        "checker": "scripted",
         "asked": 4,
         "right": 1,
         "wrong": 1,
@@ -113,12 +113,12 @@ def test_grades_of_a_file_need_no_model_and_any_judge_will_do(data: Path, tmp_pa
         {"id": "no-reason", "reason_right": None},
         {"id": "clean", "reason_right": True},
     )
-    settings = asked(tmp_path / "run", "perfect", f"grader.labels={grades}", data=data)
+    settings = asked(tmp_path / "run", "perfect", f"reasons.labels={grades}", data=data)
     told = run_evaluation("mr-gsm8k", settings).summary
     score = told["mr_score"]["mr-gsm8k"]
     assert score["score"]["value"] == pytest.approx(0.2 + 0.3 + 0.5 * 1 / 6)
     assert score["reasons"] == {"asked": 6, "answered": 2, "unknown": 4}
-    assert told["reasons"]["grader"] == "grades.jsonl"
+    assert told["reasons"]["checker"] == "grades.jsonl"
     assert told["reasons"]["unknown_reasons"] == {
         "the file of grades does not say": 3,
         "the file of grades says that it is not known": 1,
@@ -146,14 +146,14 @@ def test_a_grade_that_cannot_be_read_is_unknown_and_asked_again(data: Path, tmp_
 
     with ScriptedServer(reply=mute) as server:
         told = judged(data, tmp_path / "run", server, *by_model(server))
-    assert told["reasons"]["unknown_reasons"]["the grader's reply has no <grade> tag"] == 2
+    assert told["reasons"]["unknown_reasons"]["the checker's reply has no <grade> tag"] == 2
     assert told["mr_score"]["mr-gsm8k"]["reason_accuracy"]["value"] == 0.0
 
 
-def test_a_grader_that_fails_leaves_a_partial_run_that_goes_on(data: Path, tmp_path: Path) -> None:
+def test_a_checker_that_fails_leaves_a_partial_run_that_goes_on(data: Path, tmp_path: Path) -> None:
     with ScriptedServer(reply=speaks) as server:
         judged(data, tmp_path / "run", server)
-        wanted = "the grader failed on 2 reasons; the same command asks again"
+        wanted = "the checker failed on 2 reasons; the same command asks again"
         broken = Fault("status", status=500)
         with ScriptedServer(reply=speaks, faults=lambda one: broken if "chat" in one.route else None) as other:
             with_faults = (*by_model(other), "server.max_tries=1")
@@ -163,7 +163,7 @@ def test_a_grader_that_fails_leaves_a_partial_run_that_goes_on(data: Path, tmp_p
     assert told["reasons"]["right"] == 1
 
 
-def test_a_graders_calls_count_against_the_limit(data: Path, tmp_path: Path) -> None:
+def test_a_checkers_calls_count_against_the_limit(data: Path, tmp_path: Path) -> None:
     with ScriptedServer(reply=speaks) as server:
         judged(data, tmp_path / "run", server)
         spent = len(server.asked)
@@ -174,13 +174,13 @@ def test_a_graders_calls_count_against_the_limit(data: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("overrides", "judge", "line"),
     [
-        (("grader.model=m",), "perfect", "needs a chat model with its server, or a file of grades"),
-        (("grader.max_tokens=9",), "perfect", "needs a chat model with its server, or a file of grades"),
-        (("grader.server=http://x/v1", "grader.model=m", "grader.labels=f"), "perfect", "leave one of them out"),
-        (("grader.server=http://x/v1", "grader.model=m"), "perfect", "this one gives none; give --judge step-critic"),
+        (("reasons.model=m",), "perfect", "needs a chat model with its server, or a file of grades"),
+        (("reasons.max_tokens=9",), "perfect", "needs a chat model with its server, or a file of grades"),
+        (("reasons.server=http://x/v1", "reasons.model=m", "reasons.labels=f"), "perfect", "leave one of them out"),
+        (("reasons.server=http://x/v1", "reasons.model=m"), "perfect", "this one gives none; give --judge step-critic"),
     ],
 )
-def test_a_grader_without_anything_to_grade_is_refused(
+def test_a_checker_without_anything_to_grade_is_refused(
     data: Path, tmp_path: Path, overrides: tuple[str, ...], judge: str, line: str
 ) -> None:
     with pytest.raises(UsageError, match=line):
@@ -191,7 +191,7 @@ def test_a_grader_without_anything_to_grade_is_refused(
 def test_a_set_without_mr_score_has_no_use_for_grades(tmp_path: Path) -> None:
     file = write_set(tmp_path / "mine.jsonl", ROWS[0])
     with pytest.raises(UsageError, match="which mine does not have"):
-        run_evaluation(str(file), asked(tmp_path / "run", "perfect", "grader.labels=f"))
+        run_evaluation(str(file), asked(tmp_path / "run", "perfect", "reasons.labels=f"))
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_a_file_of_grades_that_cannot_be_used_names_its_line(
 ) -> None:
     grades = write_set(tmp_path / "grades.jsonl", line)
     with pytest.raises(UsageError, match=re.escape(told)) as error:
-        run_evaluation("mr-gsm8k", asked(tmp_path / "run", "perfect", f"grader.labels={grades}", data=data))
+        run_evaluation("mr-gsm8k", asked(tmp_path / "run", "perfect", f"reasons.labels={grades}", data=data))
     assert "grades.jsonl:1" in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_mr_ben_is_the_mean_of_its_subjects_and_a_grader_sees_mended_steps(tmp_path: Path) -> None:
+def test_mr_ben_is_the_mean_of_its_subjects_and_a_checker_sees_mended_steps(tmp_path: Path) -> None:
     folder = tmp_path / "mr_ben"
     folder.mkdir()
     for subject in ("math", "physics", "chemistry", "biology", "medicine"):

@@ -14,9 +14,9 @@ from stepcredit.evaluation.first_error import CLEAN
 from stepcredit.evaluation.judge_sets import LabelledSolution
 from stepcredit.evaluation.labelled_lines import lines, unique
 from stepcredit.evaluation.named_sets import LabelledSet
-from stepcredit.judges.reason_grader import GivenReason, Grade, ReasonGrader, ReasonGraderSettings
+from stepcredit.judges.reason_checker import GivenReason, Grade, ReasonChecker, ReasonCheckerSettings
 from stepcredit.recipes.evaluating.reading import Reading
-from stepcredit.recipes.evaluating.settings import EvaluateRecipe, GraderPart
+from stepcredit.recipes.evaluating.settings import EvaluateRecipe, ReasonsPart
 from stepcredit.recipes.recorded.judges import CallLog, server_settings
 from stepcredit.recipes.recorded.reading import RequestFields
 from stepcredit.recipes.recorded.settings import ServerPart, given
@@ -25,10 +25,10 @@ from stepcredit.report.progress import Progress, Task
 from stepcredit.store.ledger import Ledger
 
 STAGE = "grade"
-"""Stage of the ledger: grades of reasons, by grader and all that it was shown."""
+"""Stage of the ledger: grades of reasons, by checker and all that it was shown."""
 
 
-FAILED = "the grader failed"
+FAILED = "the checker failed"
 
 
 @final
@@ -37,36 +37,36 @@ class Graded:
     """What became of a judge's reasons.
 
     Args:
-        grader: the model, or the file, that says whether they are right; empty if nothing does.
+        checker: the model, or the file, that says whether they are right; empty if nothing does.
         grades: by id, of the wrong solutions whose first wrong step the judge named; `None` says nothing of the others.
-        failed: how many the grader failed on; asked again by the same command.
+        failed: how many the checker failed on; asked again by the same command.
     """
 
-    grader: str = ""
+    checker: str = ""
     grades: Mapping[str, Grade] = field(default_factory=dict[str, Grade])
     failed: int = 0
 
     @property
     def right(self) -> dict[str, bool | None] | None:
         """By id, whether the reason is the true one; `None` if nobody was asked."""
-        return {name: grade.right for name, grade in self.grades.items()} if self.grader else None
+        return {name: grade.right for name, grade in self.grades.items()} if self.checker else None
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """Counts, and why grades are unknown, the most frequent first; `None` if nobody was asked."""
-        if not self.grader:
+        if not self.checker:
             return None
         counts = Counter(grade.right for grade in self.grades.values())
         whys = Counter(grade.why for grade in self.grades.values() if grade.right is None)
-        told = {"grader": self.grader, "asked": len(self.grades), "right": counts[True], "wrong": counts[False]}
+        told = {"checker": self.checker, "asked": len(self.grades), "right": counts[True], "wrong": counts[False]}
         return {**told, "unknown": counts[None], "unknown_reasons": ranked(whys)}
 
 
-def check_grader(part: GraderPart, labelled: LabelledSet, *, reasons: bool) -> None:
-    """Refuse a grader that has nothing to grade, before any work.
+def check_reasons(part: ReasonsPart, labelled: LabelledSet, *, reasons: bool) -> None:
+    """Refuse a checker that has nothing to grade, before any work.
 
     Args:
-        part: `[grader]`.
+        part: `[reasons]`.
         labelled: the set.
         reasons: the judge gives reasons.
 
@@ -78,15 +78,15 @@ def check_grader(part: GraderPart, labelled: LabelledSet, *, reasons: bool) -> N
     if not given(part):
         return
     if labelled.metric != "mr-score":
-        raise UsageError(f"[grader] grades reasons for MR-Score, which {labelled.name} does not have; leave it out")
+        raise UsageError(f"[reasons] grades reasons for MR-Score, which {labelled.name} does not have; leave it out")
     if part.labels is not None and asks:
-        raise UsageError("grader.labels holds grades, and grader.server makes them; leave one of them out")
+        raise UsageError("reasons.labels holds grades, and reasons.server makes them; leave one of them out")
     if part.labels is None and (part.server is None or part.model is None):
-        mend = "set grader.server and grader.model, or grader.labels"
-        raise UsageError(f"[grader] needs a chat model with its server, or a file of grades; {mend}")
+        mend = "set reasons.server and reasons.model, or reasons.labels"
+        raise UsageError(f"[reasons] needs a chat model with its server, or a file of grades; {mend}")
     if asks and not reasons:
-        mend = "give --judge step-critic --set judge.variant=reason, or grades made elsewhere with grader.labels"
-        raise UsageError(f"a grader reads the reasons that a judge gives, and this one gives none; {mend}")
+        mend = "give --judge step-critic --set judge.variant=reason, or grades made elsewhere with reasons.labels"
+        raise UsageError(f"a checker reads the reasons that a judge gives, and this one gives none; {mend}")
     if part.labels is not None:
         read_grades(Path(part.labels), {solution.id for solution in labelled.solutions})
 
@@ -104,7 +104,7 @@ async def grade_reasons(
     """Grades of the reasons for first wrong steps that the judge named.
 
     Args:
-        recipe: `[grader]` and `[server]` are read.
+        recipe: `[reasons]` and `[server]` are read.
         labelled: the set.
         readings: [n] what the judge said.
         threshold: a step whose score is below it is called wrong.
@@ -115,7 +115,7 @@ async def grade_reasons(
     Raises:
         BudgetError: if a limit on calls or cost is reached.
     """
-    part, pairs = recipe.grader, zip(labelled.solutions, readings, strict=True)
+    part, pairs = recipe.reasons, zip(labelled.solutions, readings, strict=True)
     named = {s.id: (s, r) for s, r in pairs if s.label != CLEAN and r.first_wrong(threshold) == s.label}
     if part.labels is not None:
         known = read_grades(Path(part.labels), {solution.id for solution in labelled.solutions})
@@ -125,8 +125,8 @@ async def grade_reasons(
     asked = {name: one for name, one in shown.items() if isinstance(one, GivenReason)}
     task = screen.start("grade reasons", total=len(asked), unit="reasons")
     try:
-        async with _opened(part, recipe.server, calls) as grader:
-            work = (_kept(grader, one, ledger, task) for one in asked.values())
+        async with _opened(part, recipe.server, calls) as checker:
+            work = (_kept(checker, one, ledger, task) for one in asked.values())
             grades = await asyncio.gather(*work, return_exceptions=True)
     finally:
         task.finish()
@@ -140,7 +140,7 @@ async def grade_reasons(
 
 
 def given_reason(solution: LabelledSolution, reading: Reading) -> GivenReason | Grade:
-    """What a grader is shown of a wrong solution whose first wrong step was named, or why it can be shown nothing."""
+    """What a checker is shown of a wrong solution whose first wrong step was named, or why it can be shown nothing."""
     first = CLEAN if solution.label is None else solution.label
     said = reading.reasons[first] if reading.reasons else ""
     if not said.strip():
@@ -175,19 +175,19 @@ def read_grades(path: Path, ids: set[str]) -> dict[str, Grade]:
 
 
 @asynccontextmanager
-async def _opened(part: GraderPart, waits: ServerPart, calls: CallLog) -> AsyncGenerator[ReasonGrader]:
+async def _opened(part: ReasonsPart, waits: ServerPart, calls: CallLog) -> AsyncGenerator[ReasonChecker]:
     from stepcredit.engines.server.client import ServerClient  # noqa: PLC0415 -- loads the HTTP client
 
     settings = server_settings(waits, part.server or "", part.model, RequestFields())
     async with ServerClient(settings, budget=calls.budget, on_attempt=calls.take) as client:
-        yield ReasonGrader(client, ReasonGraderSettings(**given(part, "max_tokens", "temperature", "seed")))
+        yield ReasonChecker(client, ReasonCheckerSettings(**given(part, "max_tokens", "temperature", "seed")))
 
 
-async def _kept(grader: ReasonGrader, asked: GivenReason, ledger: Ledger, task: Task) -> Grade:
+async def _kept(checker: ReasonChecker, asked: GivenReason, ledger: Ledger, task: Task) -> Grade:
     """The grade, from the ledger if it is there; one that could not be read is not kept, and asked for again."""
-    key = digest(grader.fingerprint, asked)
+    key = digest(checker.fingerprint, asked)
     kept = ledger.get(STAGE, key)
-    grade = Grade(kept["right"], calls=tuple(kept["calls"])) if kept is not None else await grader.grade(asked)
+    grade = Grade(kept["right"], calls=tuple(kept["calls"])) if kept is not None else await checker.grade(asked)
     task.advance(unknown=grade.right is None)
     if kept is None and grade.right is not None:
         ledger.put(STAGE, key, {"right": grade.right, "calls": list(grade.calls)})

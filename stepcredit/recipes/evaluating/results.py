@@ -43,7 +43,7 @@ class Evaluated:
         labelled: the solutions that were asked about.
         readings: [n] what the judge said of each.
         figures: its scores.
-        graded: what a grader says of its reasons.
+        graded: what a checker says of its reasons.
         compared: with another run, `None` if none was named.
         shown: solutions for the viewer, by place.
         scale: what the judge's scores mean.

@@ -17,7 +17,7 @@ from stepcredit.recipes.evaluating.calibrating import Fitted, fit_on
 from stepcredit.recipes.evaluating.comparing import VERB, check_comparable, compare_runs, write_predictions
 from stepcredit.recipes.evaluating.figures import measure
 from stepcredit.recipes.evaluating.frame import EvaluationResult, Frame, evaluation_manifest, open_frame
-from stepcredit.recipes.evaluating.grading import Graded, check_grader, grade_reasons
+from stepcredit.recipes.evaluating.grading import Graded, check_reasons, grade_reasons
 from stepcredit.recipes.evaluating.judges import JudgeRequest, NamedJudge, judge_named
 from stepcredit.recipes.evaluating.reading import THRESHOLDS, Reading, read_verdicts
 from stepcredit.recipes.evaluating.results import Evaluated, closing_of, coverage_of, report_of, summary_of
@@ -101,7 +101,7 @@ def run_evaluation(what: str, settings: EvaluateSettings, *, progress: Progress 
         if what in PROBLEM_SETS:
             raise UsageError("a set of problems: give recorded attempts at them with --responses FILE", item=what)
         whole = read_set(what, settings.data)
-        check_grader(recipe.grader, whole, reasons=judge.reasons(recipe))
+        check_reasons(recipe.reasons, whole, reasons=judge.reasons(recipe))
         _refuse_fitted(recipe, settings, whole)
         if settings.compare is not None:
             check_comparable(settings.compare, whole.sha256)
@@ -238,9 +238,9 @@ class _Running:
         return THRESHOLDS[self.judge.scale] if chosen is None else chosen
 
     async def _grade(self, readings: tuple[Reading, ...]) -> Graded:
-        """What a grader says of the judge's reasons, if one was named."""
+        """What a checker says of the judge's reasons, if one was named."""
         plan, frame = self.plan, self.frame
-        if not given(plan.recipe.grader):
+        if not given(plan.recipe.reasons):
             return Graded()
         with frame.timed("grade"):
             return await grade_reasons(
@@ -336,7 +336,7 @@ class _Running:
         self.frame.save(replace(page, badge=unsafe_badge(self.plan.recipe.sandbox)), told)
         refuse_holes(found.coverage["failed"], found.coverage["quarantined"], what="solutions")
         if found.graded.failed:
-            raise PartialError(f"the grader failed on {found.graded.failed} reasons; the same command asks again")
+            raise PartialError(f"the checker failed on {found.graded.failed} reasons; the same command asks again")
         folder.mark_done("judge", f"all/{settings.limit or ''}")
         return EvaluationResult(told, closing_of(found), folder.path)
 
@@ -348,7 +348,7 @@ class _Running:
             "set": self.plan.whole.name,
             "judge": settings.judge,
             "model": settings.model,
-            "grader": found.graded.grader,
+            "checker": found.graded.checker,
             "sandbox": judge.get("sandbox"),
             "limit": settings.limit,
             "threshold_from": settings.threshold_from,

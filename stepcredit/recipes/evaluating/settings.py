@@ -38,8 +38,8 @@ class MetricsPart(Section):
     threshold: float | None = None
 
 
-class GraderPart(Section):
-    """`[grader]`: who says whether the reason that a judge gave is the true one; without it there is no MR-Score.
+class ReasonsPart(Section):
+    """`[reasons]`: who says whether the reason that a judge gave is the true one; without it there is no MR-Score.
 
     `server` and `model` name a chat model that compares it with the recorded one; `max_tokens`, `temperature` and
     `seed` say how. Waits and prices are those of `[server]`, and its calls count against the judge's limits. `labels`
@@ -67,7 +67,7 @@ class EvaluateRecipe(Section):
     discriminative: DiscriminativePart = DiscriminativePart()
     sandbox: SandboxPart = SandboxPart()
     server: ServerPart = ServerPart()
-    grader: GraderPart = GraderPart()
+    reasons: ReasonsPart = ReasonsPart()
     budget: BudgetPart = BudgetPart()
     calibration: CalibrationPart = CalibrationPart()
     limits: LimitsPart

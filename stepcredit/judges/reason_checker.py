@@ -1,4 +1,4 @@
-"""The reason grader: a chat model says whether a judge's reason for the first wrong step is the true one.
+"""The reason checker: a chat model says whether a judge's reason for the first wrong step is the true one.
 
 For MR-Score: a person, or a model that is shown what a person wrote, compares two reasons. The words are our own.
 """
@@ -68,7 +68,7 @@ class GivenReason:
 @final
 @dataclass(frozen=True)
 class Grade:
-    """What a grader says of a reason.
+    """What a checker says of a reason.
 
     Args:
         right: True if it is the true one, `None` if that is not known.
@@ -83,8 +83,8 @@ class Grade:
 
 @final
 @dataclass(frozen=True)
-class ReasonGraderSettings:
-    """How the grader is asked.
+class ReasonCheckerSettings:
+    """How the checker is asked.
 
     Args:
         max_tokens: upper bound on the tokens of the reply.
@@ -107,7 +107,7 @@ class ReasonGraderSettings:
 
 
 @final
-class ReasonGrader:
+class ReasonChecker:
     """Compares a given reason with the known ones; a reply that was cut or cannot be read is unknown.
 
     Args:
@@ -118,13 +118,13 @@ class ReasonGrader:
     words and reply form; a grade that cannot be read is unknown, where the released scripts count it as wrong.
     """
 
-    def __init__(self, model: ChatModel, settings: ReasonGraderSettings | None = None) -> None:
-        self._model, self._settings = model, settings or ReasonGraderSettings()
+    def __init__(self, model: ChatModel, settings: ReasonCheckerSettings | None = None) -> None:
+        self._model, self._settings = model, settings or ReasonCheckerSettings()
 
     @property
     def fingerprint(self) -> str:
         """Prompt version, settings and the model's fingerprint."""
-        return f"reason-grader:{digest(PROMPT_VERSION, self._settings, self._model.fingerprint)}"
+        return f"reason-checker:{digest(PROMPT_VERSION, self._settings, self._model.fingerprint)}"
 
     async def grade(self, asked: GivenReason) -> Grade:
         """The grade of one reason.
@@ -136,29 +136,29 @@ class ReasonGrader:
         """
         settings = self._settings
         reply = await self._model.complete(
-            [Message("user", grader_prompt(asked))],
+            [Message("user", checker_prompt(asked))],
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             seed=settings.seed,
         )
         if reply.finish != "stop":
-            return Grade(None, f"the grader's reply was cut at {settings.max_tokens} tokens", (reply.call,))
+            return Grade(None, f"the checker's reply was cut at {settings.max_tokens} tokens", (reply.call,))
         return read_grade(reply.text, calls=(reply.call,))
 
 
-def grader_prompt(asked: GivenReason) -> str:
+def checker_prompt(asked: GivenReason) -> str:
     r"""The user message; tags of its own form inside the texts are broken up by a space.
 
     Raises:
         UsageError: if there is no known reason, or no given one.
 
-    >>> text = grader_prompt(GivenReason("2 + 2?", ("It is 5.",), 0, ("2 + 2 is 4",), "so </given_reason>"))
+    >>> text = checker_prompt(GivenReason("2 + 2?", ("It is 5.",), 0, ("2 + 2 is 4",), "so </given_reason>"))
     >>> "<step_0>\nIt is 5.\n</step_0>" in text, "so < /given_reason>" in text
     (True, True)
     """
     known = [text for text in asked.known if text.strip()]
     if not known or not asked.given.strip():
-        raise UsageError("a grader compares a given reason with a known one, and one of them is empty")
+        raise UsageError("a checker compares a given reason with a known one, and one of them is empty")
     blocks = [*_blocks("known_reason", known), *_blocks("mended_step", [text for text in asked.mended if text.strip()])]
     steps = [f"<step_{k}>\n{_inert(text.strip())}\n</step_{k}>" for k, text in enumerate(asked.steps)]
     return _SHOWN.format(
@@ -178,7 +178,7 @@ def read_grade(text: str, *, calls: tuple[str, ...] = ()) -> Grade:
     """
     tags = _GRADE.findall(text)
     if not tags:
-        return Grade(None, "the grader's reply has no <grade> tag", calls)
+        return Grade(None, "the checker's reply has no <grade> tag", calls)
     word = tags[-1].strip()
     if word.lower() not in ("right", "wrong"):
         return Grade(None, f"the grade {word[:40]!r} is neither right nor wrong", calls)
