@@ -135,7 +135,7 @@ def evaluated(
         p = said[int(found[-1])] if found else 0.5  # the look at what the server can do names no problem
         return {" Yes": 0.9 * p, " No": 0.9 * (1 - p)}
 
-    settings = [word for one in ("metrics.resamples=20", *more) for word in ("--set", one)]
+    settings = [word for one in ("metrics.resamples=20", "thinkprm.mode=prefixes", *more) for word in ("--set", one)]
     with served(model, "thinkprm", following=following) as server:
         words = ("--judge", "thinkprm", "--server", server.url, "--model", "scripted", "--tokenizer", model, *settings)
         assert call("evaluate", file, *words, "--out", out) == 0
