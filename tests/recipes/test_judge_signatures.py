@@ -135,7 +135,7 @@ def evaluated(
         p = said[int(found[-1])] if found else 0.5  # the look at what the server can do names no problem
         return {" Yes": 0.9 * p, " No": 0.9 * (1 - p)}
 
-    settings = [word for one in ("metrics.resamples=20", *more) for word in ("--set", one)]
+    settings = [word for one in ("metrics.resamples=20", "thinkprm.mode=prefixes", *more) for word in ("--set", one)]
     with served(model, "thinkprm", following=following) as server:
         words = ("--judge", "thinkprm", "--server", server.url, "--model", "scripted", "--tokenizer", model, *settings)
         assert call("evaluate", file, *words, "--out", out) == 0
@@ -151,15 +151,14 @@ def evaluated(
 def test_a_fitted_temperature_brings_the_calibration_error_of_an_over_confident_judge_down(
     tmp_path: Path, model: Path
 ) -> None:
-    """Fitted on one file of 80 steps, applied to another."""
-    file, said = overconfident(tmp_path, 80, 1)
+    """Fitted on one file of 80 steps, applied to another: T = 3.53 where 4 is true; ECE falls from 0.22 to 0.08."""
+    file, said = overconfident(tmp_path, 80, 5)
     ece, scores, labels = evaluated(file, said, tmp_path / "fit", model)
     assert scores == pytest.approx(said, abs=1e-6)
     fitted = fit_temperature(scores, labels == -1).value
-    assert fitted == pytest.approx(4.0, rel=0.5)
-    file, said = overconfident(tmp_path, 80, 2)
+    assert (fitted, ece) == (pytest.approx(3.53, abs=0.01), pytest.approx(0.196, abs=0.002))
+    file, said = overconfident(tmp_path, 80, 6)
     before, _, _ = evaluated(file, said, tmp_path / "before", model)
-    after, tempered, _ = evaluated(file, said, tmp_path / "after", model, f"thinkprm.decision_temperature={fitted}")
-    assert math.log(tempered[0] / (1 - tempered[0])) == pytest.approx(math.log(said[0] / (1 - said[0])) / fitted)
-    assert (ece, before) == (pytest.approx(0.15, abs=0.08), pytest.approx(0.15, abs=0.08))
-    assert after < 0.7 * before
+    after, softer, _ = evaluated(file, said, tmp_path / "after", model, f"thinkprm.decision_temperature={fitted}")
+    assert math.log(softer[0] / (1 - softer[0])) == pytest.approx(math.log(said[0] / (1 - said[0])) / fitted, rel=1e-3)
+    assert (before, after) == (pytest.approx(0.217, abs=0.002), pytest.approx(0.079, abs=0.002))
