@@ -81,10 +81,9 @@ def math_shepherd(
     if settings.critic:
         if values is None:
             raise CreditError("critic = true reads node values, and none were given; give Need.VALUES")
-        ends = np.asarray(values)[layout.step_starts[1:] + np.arange(layout.rollouts)]
-        if (ends != 0.0).any():
-            raise CreditError("the critic's value at the end of a rollout must be 0: the last step is paid its score")
         advantages = gae(rewards, values, layout, gamma=settings.gamma, lam=settings.lam)
+        if (np.asarray(values)[layout.step_starts[1:] + np.arange(layout.rollouts)] != 0.0).any():
+            raise CreditError("the critic's value at the end of a rollout must be 0: the last step is paid its score")
     else:
         signal = Signal(rewards, "scores", additive=False)
         decay = settings.gamma * settings.lam

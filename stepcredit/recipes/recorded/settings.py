@@ -10,7 +10,7 @@ from stepcredit.core.errors import UsageError
 from stepcredit.credit import rule_named
 from stepcredit.credit.choices import check_choice, nearest
 from stepcredit.credit.keep import Keep
-from stepcredit.credit.rule import Need
+from stepcredit.credit.rule import RECORDED, Need
 from stepcredit.judges.intrinsic.prompts import SplitPrompt, TracePrompt
 from stepcredit.judges.intrinsic.server import Fences, Structured, Thinking
 from stepcredit.recipes.loading import Section, load_recipe
@@ -203,6 +203,11 @@ class RecordedSettings:
         if self.until != "credit":
             return
         rule = rule_named(self.credit)
+        beyond = [str(need) for need in rule.needs if need not in RECORDED]
+        if beyond:
+            mend = "take --credit tp_grpo, or train, which has a model to ask"
+            got = f"credit rule {self.credit} reads {', '.join(beyond)}"
+            raise UsageError(f"{got}, and recorded solutions have none; {mend}")
         if self.judge not in LABELS and Need.FLAGS in rule.needs:
             mend = "take --credit grpo_ps, or --judge markers or intrinsic"
             raise UsageError(f"credit rule {self.credit} reads labels, and judge {self.judge} gives scores; {mend}")
