@@ -14,7 +14,7 @@ from stepcredit.core.rationales import Rationale
 from stepcredit.core.records import Credit, Judgement, Rollout, Steps, Verdict
 from stepcredit.report.views import PieceView, RolloutView, RuleView, StepView, Truth, VotesView
 
-_MIDDLE = {Scale.PROBABILITY: 0.5, Scale.BINARY: 0.5, Scale.SIGNED: 0.0, Scale.LOG_RATIO: 0.0}
+_MIDDLE = {Scale.PROBABILITY: 0.5, Scale.BINARY: 0.5, Scale.SIGNED: 0.0, Scale.LOG_RATIO: 0.0, Scale.RATING: 5.5}
 
 
 def rollout_view(
