@@ -157,7 +157,8 @@ def _with_outcome(
 ) -> list[Callable[..., Any]]:
     """The reward functions with the outcome's among them: in its own place if it was given, else first."""
     several = isinstance(reward_funcs, Sequence) and not isinstance(reward_funcs, str)
-    given: list[Any] = list(reward_funcs) if several else [reward_funcs]
+    functions: Any = reward_funcs if several else [reward_funcs]
+    given: list[Any] = list(functions)
     if credit.outcome in given:
         return [outcome if function is credit.outcome else function for function in given]
     if outcome.__name__ in [_name(function) for function in given]:
