@@ -132,10 +132,9 @@ def test_verdicts_are_the_columns_of_the_rules_step_by_step() -> None:
 def test_the_first_loss_is_the_one_worked_out_from_the_columns() -> None:
     every = FittingSettings(1e-3, batch=100, token_budget=100)
     made = critic(every)
-    target = np.concatenate(
-        [np.full(len(steps) + 1, reward) for steps, reward in zip(CUTS, rewards(CUTS), strict=True)]
-    )
-    error = np.square(made.values(CUTS) - target).mean()
+    read = [[made.values([steps])[0], *(v.score for v in asyncio.run(made.judge(steps)))] for steps in CUTS]
+    target = np.repeat(rewards(CUTS), [len(steps) + 1 for steps in CUTS])
+    error = np.square(np.concatenate(read) - target).mean()
     assert made.fit(unjudged(CUTS)) == pytest.approx(error, rel=1e-4)
     prm = implicit(every)
     ends = np.cumsum([len(steps.rollout.completion_ids) for steps in CUTS])[:-1]
