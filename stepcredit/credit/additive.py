@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.layout import Layout
@@ -42,7 +42,7 @@ class Signal:
     name: str
     additive: bool
 
-    def divided(self, sizes: Float[np.ndarray, " n"]) -> "Signal":
+    def divided(self, sizes: Num[np.ndarray, " n"]) -> "Signal":
         """The signal over the number of steps of each entry's rollout: its sum is a mean, additive in good measure.
 
         Cutting one step in two then shifts the mean by a share of 1 / L and no longer adds a whole score.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Num
 
 from stepcredit.core.columns import rewards_of
 from stepcredit.core.errors import CreditError, UsageError
@@ -43,7 +43,7 @@ class ProfSettings:
 
 
 def keep_consistent(
-    layout: Layout, rewards: Float[np.ndarray, " N"], scores: Float[np.ndarray, " S"], *, settings: ProfSettings
+    layout: Layout, rewards: Num[np.ndarray, " N"], scores: Float[np.ndarray, " S"], *, settings: ProfSettings
 ) -> Kept:
     """Keep the rollouts whose steps agree best with their outcome, as many right ones as wrong ones where there are.
 
@@ -89,7 +89,7 @@ def keep_consistent(
 
 
 def consistency(
-    layout: Layout, rewards: Float[np.ndarray, " N"], scores: Float[np.ndarray, " S"], *, settings: ProfSettings
+    layout: Layout, rewards: Num[np.ndarray, " N"], scores: Float[np.ndarray, " S"], *, settings: ProfSettings
 ) -> Float64[np.ndarray, " N"]:
     """How well the steps' scores agree with the outcome: their mean, less the penalty, times the reward.
 

@@ -12,10 +12,10 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "engines" / "trained_judges"))
 
-from world_solutions import rewards, solutions, unjudged
+from world_solutions import copied, model, rewards, solutions, unjudged, with_shuffled_outcomes
 
 from stepcredit.core.records import Steps
-from stepcredit.engines.trained_judges import Critic, ImplicitPrm, TokenRewardModel
+from stepcredit.engines.trained_judges import Critic, FittingSettings, ImplicitPrm, TokenRewardModel, ValueModel
 from stepcredit.recipes.world import true_steps
 
 pytestmark = pytest.mark.learning

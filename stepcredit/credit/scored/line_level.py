@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Shaped
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.layout import Layout
@@ -56,7 +56,7 @@ def line_level(
     scores: Float[np.ndarray, " S"],
     *,
     settings: LineLevelSettings,
-    neutral: Float[np.ndarray, " S"] | None = None,
+    neutral: Shaped[np.ndarray, " S"] | None = None,
 ) -> Float32[np.ndarray, " T"]:
     """Advantage of every token: its rollout's standardised reward, plus what its own and later lines earn.
 
