@@ -93,7 +93,7 @@ def readings(cuts: Sequence[Steps], rows_of: Rows, *, token_budget: int, device:
 
 def _reading(
     cuts: Sequence[Steps],
-    rows: Sequence[Int64[np.ndarray, " r"]],
+    rows: Sequence[Int64[np.ndarray, " _"]],
     places: Int64[np.ndarray, " N+1"],
     members: Sequence[int],
     device: torch.device,
