@@ -69,6 +69,7 @@ def demo(
     ] = Preset.QUICK,
     out: OutOption = None,
     exhibit: Annotated[bool, typer.Option("--exhibit", help="Also train the arm that hacks its reward.")] = False,
+    recipe: RecipeOption = None,
     settings: SetOption = None,
 ) -> None:
     """Train a small policy with TP-GRPO and with GRPO, and compare them.
@@ -80,10 +81,12 @@ def demo(
 
     require_extra("train", job="stepcredit demo")
     from stepcredit.cli.screen import watched  # noqa: PLC0415
-    from stepcredit.recipes.demo import DemoSettings, run_demo  # noqa: PLC0415
+    from stepcredit.recipes.demo import RECIPE, DemoSettings, run_demo  # noqa: PLC0415
 
-    run = Path("runs/demo") if out is None else out
-    chosen = DemoSettings(seeds=seeds, preset=preset.value, out=run, exhibit=exhibit, overrides=tuple(settings or ()))
+    run, changes = Path("runs/demo") if out is None else out, tuple(settings or ())
+    chosen = DemoSettings(
+        seeds=seeds, preset=preset.value, out=run, exhibit=exhibit, recipe=recipe or RECIPE, overrides=changes
+    )
     with told(run), watched() as progress:
         run_demo(chosen, progress)
 

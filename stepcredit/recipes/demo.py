@@ -336,7 +336,7 @@ def _report(
 
 def _subtitle(recipe: DemoRecipe, settings: DemoSettings, *, arms: Sequence[str]) -> str:
     """What was done, in one line: the comparison, or the arms that were asked for."""
-    if settings.arms is None:
+    if settings.arms is None and settings.recipe == RECIPE:
         return "TP-GRPO and its variants beside GRPO: one starting policy, the same problems, equal rollouts"
     titles = "; ".join(recipe.arms[name].title for name in arms)
     return f"{titles}: one starting policy, the same problems, equal rollouts" if len(arms) > 1 else titles

@@ -40,6 +40,7 @@ class MethodFigures:
         rollouts_to: level name -> sampled rollouts to it, mean over the seeds that reached it, `None` if none did.
         reached: level name -> seeds that reached it.
         judge_tokens: read and written by the judge in one run, mean over seeds.
+        signal_tokens: read and written for signals beside outcomes and verdicts (reference passes, continuations), too.
         true_labels: true step labels that the arm's judge was taught with.
         cpu_seconds: of one run, mean over seeds, teaching of the judge included.
         seconds: wall time of one run, mean over seeds.
@@ -56,6 +57,7 @@ class MethodFigures:
     rollouts_to: Mapping[str, float | None]
     reached: Mapping[str, int]
     judge_tokens: float
+    signal_tokens: float
     true_labels: int
     cpu_seconds: float
     seconds: float
@@ -80,6 +82,7 @@ def method_figures(
         rollouts_to={level: _mean(found) for level, found in reached.items()},
         reached={level: len(found) for level, found in reached.items()},
         judge_tokens=float(np.mean([r.judge_tokens for r in results])),
+        signal_tokens=float(np.mean([r.signal_tokens for r in results])),
         true_labels=taught.true_labels if taught else 0,
         cpu_seconds=float(np.mean([r.cpu_seconds for r in results])) + (taught.cpu_seconds if taught else 0.0),
         seconds=float(np.mean([r.seconds for r in results])),
@@ -135,6 +138,7 @@ def summary(
             "rollouts_to": dict(found.rollouts_to),
             "reached": dict(found.reached),
             "judge_tokens": found.judge_tokens,
+            "signal_tokens": found.signal_tokens,
             "true_labels": found.true_labels,
             "cpu_seconds": found.cpu_seconds,
             "seconds": found.seconds,
@@ -159,11 +163,11 @@ def _judge(rounds: Mapping[str, Figures]) -> dict[str, Any]:
 
 def result_table(recipe: DemoRecipe, figures: Sequence[MethodFigures], *, base_accuracy: float) -> TableView:
     """The final table."""
-    levels = _level_names(recipe)
+    levels, signals = _level_names(recipe), any(f.signal_tokens for f in figures)
     columns = (
         "method", "accuracy", "pass@8", "first guess", "catch rate",
         *(f"rollouts to {level}" for level in levels),
-        "true step labels", "judge tokens", "CPU s",
+        "true step labels", "judge tokens", *(["signal tokens"] if signals else []), "CPU s",
     )  # fmt: skip
     rows = tuple(
         (
@@ -175,6 +179,7 @@ def result_table(recipe: DemoRecipe, figures: Sequence[MethodFigures], *, base_a
             *(_crossing_cell(f, level) for level in levels),
             f.true_labels,
             round(f.judge_tokens),
+            *([round(f.signal_tokens)] if signals else []),
             round(f.cpu_seconds),
         )
         for f in figures
@@ -183,6 +188,7 @@ def result_table(recipe: DemoRecipe, figures: Sequence[MethodFigures], *, base_a
         f"Start: accuracy {base_accuracy:.3f}. {figures[0].rollouts} rollouts a run, seeds: {figures[0].seeds}. "
         "95% bootstrap intervals over problems, and over seeds where there are several. "
         "A dash: never reached. CPU seconds include teaching the judge."
+        + (" Signal tokens: reference passes and continuations." if signals else "")
     )
     return TableView("Equal rollouts, one starting policy", columns, rows, note)
 

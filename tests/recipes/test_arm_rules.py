@@ -17,7 +17,8 @@ from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_log
 from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.credit import ArmCredit
 from stepcredit.recipes.arm_rules.signals import arm_signals
-from stepcredit.recipes.demo_settings import DemoRecipe, WorldPart
+from stepcredit.recipes.catalogue import recipe_path
+from stepcredit.recipes.demo_settings import DemoRecipe, WorldPart, load_demo
 from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.judges import SPENT
 from stepcredit.recipes.pretraining import pretrain
@@ -200,3 +201,9 @@ def test_only_what_the_rule_reads_is_loaded_and_computed(checkpoint: Path) -> No
     assert [source.need for source in found.sources] == [Need.LOG_RATIO]  # type: ignore[attr-defined]
     assert asked == ["reference"]
     assert asyncio.run(found([], 0.0)) == {}  # type: ignore[call-arg, arg-type]
+
+
+def test_the_recipe_of_rules_names_rules_that_can_be_had() -> None:
+    recipe = load_demo(recipe_path(Path("rules")))
+    assert {arm.rule for arm in recipe.arms.values()} >= {"grpo", "rloo", "prl", "vineppo", "tp_grpo", "pure", "vppo"}
+    assert {name for name, arm in recipe.arms.items() if arm.judge == "taught"} == {"grpo_ps", "pure", "vppo"}
