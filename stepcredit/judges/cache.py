@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, final
 from weakref import WeakValueDictionary
@@ -23,6 +23,10 @@ class VerdictCache(Protocol):
 
     def put(self, key: str, value: bytes) -> None:
         """Keep the bytes under the key."""
+        ...
+
+    def put_all(self, entries: Mapping[str, bytes]) -> None:
+        """Keep the bytes under each key, all or none should the process end."""
         ...
 
 
@@ -46,6 +50,11 @@ class MemoryCache:
     def put(self, key: str, value: bytes) -> None:
         """Keep the bytes under the key; what is there already stays."""
         self._kept.setdefault(key, value)
+
+    def put_all(self, entries: Mapping[str, bytes]) -> None:
+        """Keep the bytes under each key; what is there already stays."""
+        for key, value in entries.items():
+            self.put(key, value)
 
 
 def cache_key(steps: Steps, judge: str) -> str:
@@ -159,9 +168,8 @@ class CachedJudge:
             with hearing() as said:
                 verdicts = await self._judge.judge(steps)
             if any(verdict.known for verdict in verdicts):
-                self._cache.put(key, encode(verdicts))
-                if said:  # afterwards: a kill between loses texts, and never leaves those of another judging
-                    self._cache.put(_beside(key), encode_rationales(said))
+                texts = {_beside(key): encode_rationales(said)} if said else {}
+                self._cache.put_all({key: encode(verdicts), **texts})
             tell(said)
             return verdicts
 

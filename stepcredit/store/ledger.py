@@ -68,7 +68,7 @@ class Ledger:
         self._path = path
         self._group_size, self._group_seconds = group_size, group_seconds
         self._wake = threading.Condition(threading.RLock())
-        self._pending, self._deadline = 0, 0.0
+        self._pending, self._deadline, self._held = 0, 0.0, 0
         self._closed = False
         self._failure: str | None = None
         self._packer = zstandard.ZstdCompressor(level=3, write_checksum=True)
@@ -197,6 +197,19 @@ class Ledger:
         with self._guard("cannot commit"):
             self._commit()
 
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """What is put in this block is kept all or none, whenever the process ends.
+
+        Other threads wait meanwhile: keep the block short, and await nothing in it.
+        """
+        with self._wake:
+            self._held += 1
+            try:
+                yield
+            finally:
+                self._held -= 1
+
     def check(self) -> None:
         """Read every page.
 
@@ -247,7 +260,7 @@ class Ledger:
         if self._pending == 1:
             self._deadline = time.monotonic() + self._group_seconds
             self._wake.notify()
-        if self._pending >= self._group_size:
+        if self._pending >= self._group_size and not self._held:
             self._commit()
         return new
 

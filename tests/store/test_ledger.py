@@ -264,3 +264,23 @@ def test_kill_loses_nothing_that_was_flushed_and_doubles_nothing(tmp_path: Path)
         assert keys == [f"{i:06d}" for i in range(len(keys))]
     with Ledger(path) as ledger:
         ledger.check()
+
+
+def test_what_is_put_together_is_committed_together_whatever_the_group_holds(tmp_path: Path):
+    with Ledger(tmp_path / "l.sqlite", group_size=2, group_seconds=0.001) as ledger:
+        ledger.put("judge", "before", {})
+        with ledger.together():
+            for name in ("verdict", "text", "more"):
+                ledger.put("judge", name, {})
+                time.sleep(0.01)  # the group is full and old, and must wait
+                assert not {"verdict", "text", "more"} & set(stored(tmp_path / "l.sqlite"))
+        ledger.flush()
+        assert stored(tmp_path / "l.sqlite")[-3:] == ["verdict", "text", "more"]
+
+
+def test_entries_of_a_cache_are_kept_together(tmp_path: Path):
+    with Ledger(tmp_path / "l.sqlite", group_size=1) as ledger:
+        cache = VerdictCache(ledger)
+        cache.put("a", b"first")
+        cache.put_all({"a": b"second", "b": b"b"})
+        assert (cache.get("a"), cache.get("b")) == (b"first", b"b")

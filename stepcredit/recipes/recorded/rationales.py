@@ -34,7 +34,7 @@ class Told:
 
 
 def keep_rationales(ledger: Ledger, key: str, said: Sequence[Rationale]) -> None:
-    """Keep what a judge told, after its judgement: so texts are never those of another judging than the verdicts.
+    """Keep what a judge told, together with its judgement: texts are never lost, nor those of another judging.
 
     Args:
         ledger: of the run.

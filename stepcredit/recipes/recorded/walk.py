@@ -327,8 +327,9 @@ async def _judged(
     judgement = Judgement(steps, verdicts, judge.fingerprint)
     if ledger is None:
         return Walked(steps, judgement, rationales=tuple(said))
-    ledger.put(VERDICTS, key, encode(judgement, nested=False))
-    keep_rationales(ledger, key, said)
+    with ledger.together():
+        ledger.put(VERDICTS, key, encode(judgement, nested=False))
+        keep_rationales(ledger, key, said)
     return Walked(steps, judgement)
 
 
