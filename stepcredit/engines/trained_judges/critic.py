@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Judgement, Steps, Verdict
 from stepcredit.engines.learner.forward import PackedModel, module_of
-from stepcredit.engines.trained_judges.fitting import Fitting, FittingSettings, scorable
-from stepcredit.engines.trained_judges.reading import Reading, Rows, node_rows, readings
+from stepcredit.engines.trained_judges.fitting import Fitting, FittingSettings, read_column, scorable
+from stepcredit.engines.trained_judges.reading import Reading, node_rows, readings
 from stepcredit.losses.prm import value_error
 
 
@@ -108,22 +108,3 @@ class Critic:
         rewards = torch.tensor([steps.outcome.reward for steps in batch], device=fitting.device)
         for reading in readings(batch, node_rows, token_budget=fitting.settings.token_budget, device=fitting.device):
             yield value_error(self.model(reading), rewards[reading.owner]).sum() / nodes
-
-
-@torch.no_grad()
-def read_column(fitting: Fitting, cuts: Sequence[Steps], rows_of: Rows, model: nn.Module) -> Float32[np.ndarray, " n"]:
-    """[n] what a module says at the rows of a batch, rollout by rollout.
-
-    Args:
-        fitting: says the device and the token budget.
-        cuts: the rollouts.
-        rows_of: which rows are read.
-        model: gives one number a row of a `Reading`.
-
-    Raises:
-        EngineError: if a rollout has no prompt.
-    """
-    found = np.zeros(sum(len(rows_of(steps)) for steps in cuts), np.float32)
-    for reading in readings(cuts, rows_of, token_budget=fitting.settings.token_budget, device=fitting.device):
-        found[reading.place.cpu().numpy()] = model(reading).float().cpu().numpy()
-    return found

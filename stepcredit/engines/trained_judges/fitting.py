@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar, final
 
+import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor, nn
 
 from stepcredit.core.errors import EngineError, JudgeError, UsageError
@@ -16,6 +18,7 @@ from stepcredit.engines.learner.optimisers import build_optimisers
 from stepcredit.engines.learner.settings import LearnerSettings
 from stepcredit.engines.learner.state import pack_state, unpack_state
 from stepcredit.engines.learner.weights import architecture, weights_fingerprint
+from stepcredit.engines.trained_judges.reading import Reading, Rows, readings
 
 AnyT = TypeVar("AnyT")
 
@@ -158,4 +161,25 @@ def scorable(judgements: Sequence[Judgement]) -> list[Steps]:
     found = [j.steps for j in judgements if j.steps.outcome.reward is not None and len(j.steps)]
     if not found:
         raise JudgeError("none of the rollouts has tokens and a scorable outcome: there is nothing to learn from")
+    return found
+
+
+@torch.no_grad()
+def read_column(
+    fitting: Fitting, cuts: Sequence[Steps], rows_of: Rows, read: Callable[[Reading], Tensor]
+) -> Float32[np.ndarray, " n"]:
+    """[n] what a module says at the rows of a batch, rollout by rollout.
+
+    Args:
+        fitting: says the device and the token budget.
+        cuts: the rollouts.
+        rows_of: which rows are read.
+        read: gives one number a row of a `Reading`.
+
+    Raises:
+        EngineError: if a rollout has no prompt.
+    """
+    found = np.zeros(sum(len(rows_of(steps)) for steps in cuts), np.float32)
+    for reading in readings(cuts, rows_of, token_budget=fitting.settings.token_budget, device=fitting.device):
+        found[reading.place.cpu().numpy()] = read(reading).float().cpu().numpy()
     return found

@@ -13,7 +13,7 @@ from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Judgement, Steps, Verdict
 from stepcredit.engines.learner.forward import PackedModel, module_of
-from stepcredit.engines.trained_judges.fitting import Fitting, FittingSettings, scorable
+from stepcredit.engines.trained_judges.fitting import Fitting, FittingSettings, read_column, scorable
 from stepcredit.engines.trained_judges.reading import Reading, readings, token_rows
 from stepcredit.losses.logprobs import token_logprobs
 from stepcredit.losses.prm import outcome_cross_entropy
@@ -58,17 +58,13 @@ class ImplicitPrm:
         """Digest of the current weights."""
         return f"implicit-prm:{self._fitting.fingerprint}"
 
-    @torch.no_grad()
     def token_scores(self, cuts: Sequence[Steps]) -> Float32[np.ndarray, " T"]:
         """[T] q = log phi - log phi_ref of each completion token, in nats, rollout by rollout.
 
         Raises:
             EngineError: if a rollout has no prompt.
         """
-        found = np.zeros(sum(len(steps.rollout.completion_ids) for steps in cuts), np.float32)
-        for reading in self._readings(cuts):
-            found[reading.place.cpu().numpy()] = self._log_ratios(reading).float().cpu().numpy()
-        return found
+        return read_column(self._fitting, cuts, token_rows, self._log_ratios)
 
     async def judge(self, steps: Steps) -> tuple[Verdict, ...]:
         """[K] sum of q over each step's tokens: log-ratios add up, whatever the cut."""

@@ -6,7 +6,6 @@ from random import Random
 from typing import Literal, final
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Judgement, Steps, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.engines.learner.forward import PackedModel, module_of
-from stepcredit.engines.trained_judges.fitting import Fitting, FittingSettings, scorable
+from stepcredit.engines.trained_judges.fitting import Fitting, FittingSettings, read_column, scorable
 from stepcredit.engines.trained_judges.reading import Reading, readings, token_rows
 from stepcredit.losses.preference import mean_by_owner, q_rm_cost
 
@@ -68,7 +67,6 @@ class TokenRewardModel:
         """Digest of the current weights."""
         return f"q-rm:{self._fitting.fingerprint}"
 
-    @torch.no_grad()
     def token_scores(self, cuts: Sequence[Steps]) -> Float32[np.ndarray, " T"]:
         """[T] logit of each completion token, rollout by rollout.
 
@@ -76,9 +74,7 @@ class TokenRewardModel:
             EngineError: if a rollout has no prompt.
         """
         sizes = [len(steps.rollout.completion_ids) for steps in cuts]
-        found = np.zeros(sum(sizes), np.float32)
-        for reading in self._readings(cuts):
-            found[reading.place.cpu().numpy()] = self._logits(reading).float().cpu().numpy()
+        found = read_column(self._fitting, cuts, token_rows, self._logits)
         if self.end == "mean":
             for steps, last in zip(cuts, np.cumsum(sizes).tolist(), strict=True):
                 size = len(steps.rollout.completion_ids)
