@@ -185,17 +185,19 @@ def _walk(
     waiting = [name for name in arms if recipe.arms[name].judge == "taught"]
     writing = [name for name in arms if recipe.arms[name].judge == "generative"]
     others = [name for name in arms if name not in (*waiting, *writing)]
-    if writing:
-        crew.result(taught["generative"])
-    for name in (*writing, *others[:-1]):
+    if writing and taught["generative"].done():  # the longest first; but no core waits for their judge
+        for name in writing:
+            start(name)
+    for name in others[:-1]:
         start(name)
     if waiting:  # it learns from the policy's own steps; before the last other arm, so that all cores end together
         taught["taught"] = crew.submit(_teach_job, "taught", recipe, checkpoint, crew.teller)
     for name in others[-1:]:
         start(name)
-    for name in waiting:
-        crew.result(taught["taught"])
-        start(name)
+    for name in (*writing, *waiting):
+        if name not in runs:
+            crew.result(taught[recipe.arms[name].judge])
+            start(name)
     return pretrained, {name: crew.result(record) for name, record in taught.items()}, runs
 
 
