@@ -28,6 +28,9 @@ NO_OVERRIDE = ("starts_from", "levels")
 NOT_OF_ARM = ("rate_of", "rounds", "question")
 """Keys of `[arms.NAME]` that a study reads itself."""
 TEACHERS = {"generative": teach_generative, "taught": teach_taught}
+SPENT = ("sampled", "trained", "judge", "signal")
+TOLD = ("sampling_entropy", "start_kl_k1", "zero_spread", "guarded_ratios", "impossible")
+HARD = ("hard_avg_at_8", "hard_pass_at_8")
 # Longer curves than the demo's; and a firing must not change what is compared.
 FIXED = ("measure.problems=256", "measure.pass_problems=64", "monitors.act=false")
 
@@ -166,8 +169,12 @@ def line_of(run: Run, result: ArmResult) -> dict[str, Any]:
         "catch": [round(row.figures.get("catch", float("nan")), 4) for row in rows],
         "tokens": [round(row.figures.get("tokens", float("nan")), 1) for row in rows],
         "kept": [row.kept for row in rows],
+        "spent": {kind: [getattr(row, f"{kind}_tokens") or 0 for row in rows] for kind in SPENT},
+        **{name: [getattr(row, name) for row in rows] for name in TOLD},
+        **{name: [row.figures[name] for row in rows] for name in HARD if name in rows[-1].figures},
         "final_accuracy": sum(result.final_right) / len(result.final_right),
         "pass_at_8": sum(result.pass_at_8) / len(result.pass_at_8),
+        "avg_at_8": sum(result.avg_at_8) / len(result.avg_at_8),
         "judge_tokens": result.judge_tokens,
         "signal_tokens": result.signal_tokens,
         "fired": sorted({firing.monitor for firing in result.firings}),

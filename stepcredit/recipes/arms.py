@@ -8,30 +8,31 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from jaxtyping import Float32
 
 from stepcredit.core.errors import PartialError
+from stepcredit.core.pack import Pack
 from stepcredit.core.protocols import Judge
 from stepcredit.core.records import Credit, Outcome, Problem
 from stepcredit.core.seeds import derive
 from stepcredit.engines.embedded.checkpoint import load_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
 from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs, weights_fingerprint
-from stepcredit.evaluation.policy import pass_at_k
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge
 from stepcredit.judges.intrinsic.statistics import TaskCounts
 from stepcredit.judges.intrinsic.world_markers import WorldGrammar
 from stepcredit.judges.wrappers import FlippedJudge
 from stepcredit.recipes.arm_rules.credit import ArmCredit
-from stepcredit.recipes.arm_rules.signals import ArmSignals, arm_signals
+from stepcredit.recipes.arm_rules.signals import arm_signals
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe, RoundsPart
-from stepcredit.recipes.held_out import held_out
+from stepcredit.recipes.held_out import Attempts, HardSet, held_out
 from stepcredit.recipes.judges import Account, BuiltJudge, build_judge
 from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import splitter
 from stepcredit.store.codec import encode
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.monitoring import Firing
-from stepcredit.training.parts import Evidence, Measurement, Parts, Reference, RoundSettings
+from stepcredit.training.parts import Evidence, Measurement, Parts, Reference, RoundSettings, SpentTokens
 from stepcredit.training.rounds import RoundRow, Watcher, recorded_firings, run_rounds, unknown_monitors
 
 SLOTS = 1024
@@ -91,6 +92,7 @@ class ArmResult:
         cpu_seconds: process CPU time of the run, all sessions.
         firings: what the monitors fired, round by round.
         unknown_monitors: monitors whose inputs were absent throughout.
+        avg_at_8: [P] share of right attempts among the eight on the pass problems.
     """
 
     name: str
@@ -107,6 +109,7 @@ class ArmResult:
     cpu_seconds: float = 0.0
     firings: tuple[Firing, ...] = ()
     unknown_monitors: tuple[str, ...] = ()
+    avg_at_8: tuple[float, ...] = ()
 
 
 def run_arm(
@@ -131,12 +134,13 @@ def run_arm(
 async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
     task = WorldTask(job.recipe.world)
     policy = load_checkpoint(job.checkpoint)
-    settings = _round_settings(job, task)
+    settings, hard = _round_settings(job, task), HardSet.of(job.recipe)
     with RunFolder.create_or_open(job.out, _manifest(job, task)) as folder:
-        async with EmbeddedSampler(policy, slots=SLOTS, capacity=task.capacity) as sampler:
+        async with EmbeddedSampler(policy, slots=SLOTS, capacity=hard.capacity(task)) as sampler:
             judge = await build_judge(job.arm, job.checkpoint, folder, seed=job.seed)
-            parts, signals = _parts(job, task, policy, sampler=sampler, judge=judge)
-            account, shown = Account(folder, judge, signal_tokens=lambda: signals.tokens), _Shown(folder)
+            parts, tokens = _parts(job, task, policy, sampler=sampler, judge=judge, hard=hard)
+            account, shown = Account(folder, judge, signal_tokens=tokens), _Shown(folder)
+            parts = replace(parts, spent=lambda: _spent(account))
 
             def on_credit(round_index: int, credited: Sequence[Credit]) -> None:
                 account.keep()
@@ -152,7 +156,7 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
             firings, unknown = recorded_firings(folder), unknown_monitors(folder)
             final = await held_out(task, sampler, _final_problems(job, task))
             passes = await held_out(task, sampler, _pass_problems(job, task), attempts=8)
-        right = np.array([o.status == "right" for o in passes]).reshape(-1, 8)
+        attempts = Attempts.of(passes, attempts=8)
         account.keep(complete=True)
         spent = account.total
         return ArmResult(
@@ -160,7 +164,7 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
             seed=job.seed,
             rows=tuple(rows),
             final_right=tuple(outcome.status == "right" for outcome in final),
-            pass_at_8=tuple(pass_at_k(right, 8).tolist()),
+            pass_at_8=attempts.pass_at_8,
             final_figures=_figures(task, final),
             judge_tokens=spent.tokens,
             judge_calls=spent.calls,
@@ -170,6 +174,7 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
             cpu_seconds=spent.cpu_seconds,
             firings=firings,
             unknown_monitors=unknown,
+            avg_at_8=attempts.avg_at_8,
         )
 
 
@@ -184,9 +189,15 @@ def _manifest(job: ArmJob, task: WorldTask) -> dict[str, Any]:
     }
 
 
+def _spent(account: Account) -> SpentTokens:
+    account.keep()
+    return SpentTokens(account.total.tokens, account.total.signal_tokens)
+
+
 def _parts(
-    job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: BuiltJudge
-) -> tuple[Parts, ArmSignals]:
+    job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: BuiltJudge, hard: HardSet
+) -> tuple[Parts, Callable[[], int]]:
+    """The parts, and what tells the tokens read and written for signals and the KL term in this session."""
     part = job.recipe.learner
     learner = TorchLearner(
         policy,
@@ -207,11 +218,13 @@ def _parts(
 
     async def measure() -> Measurement:
         outcomes = await held_out(task, sampler, curve)
-        return Measurement(sum(o.status == "right" for o in outcomes) / len(outcomes), _figures(task, outcomes))
+        figures = _figures(task, outcomes) | await hard.figures(sampler)
+        return Measurement(sum(o.status == "right" for o in outcomes) / len(outcomes), figures)
 
     signals = arm_signals(
         job.arm, task, learner=learner, sampler=sampler, reference=lambda: _reference(job), seed=job.seed
     )
+    passes = _Passes(_reference(job)) if part.beta else None
     parts = Parts(
         tasks=task,
         tokenizer=task.tokenizer,
@@ -223,11 +236,12 @@ def _parts(
         learner=learner,
         sync=lambda: sampler.load_weights(policy.state_dict()),
         measure=measure,
-        reference=_reference(job) if part.beta else None,
+        reference=replace(passes.reference, logprobs=passes.logprobs) if passes else None,
         evidence=_evidence(job, task, judge),
         signals=signals if signals.sources else None,
+        start=_reference(job).logprobs if job.recipe.measure.reference_kl else None,
     )
-    return parts, signals
+    return parts, lambda: signals.tokens + (passes.tokens if passes else 0)
 
 
 def _reference(job: ArmJob) -> Reference:
@@ -238,6 +252,20 @@ def _reference(job: ArmJob) -> Reference:
         fingerprint=lambda: weights_fingerprint(frozen),
         weight=part.beta,
     )
+
+
+@final
+@dataclass
+class _Passes:
+    """Counts the tokens that the reference of the KL term reads."""
+
+    reference: Reference
+    tokens: int = 0
+
+    def logprobs(self, pack: Pack) -> Float32[np.ndarray, " X"]:
+        """The reference's, counted."""
+        self.tokens += len(pack.ids)
+        return self.reference.logprobs(pack)
 
 
 def _evidence(job: ArmJob, task: WorldTask, built: BuiltJudge) -> Evidence:

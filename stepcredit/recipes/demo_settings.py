@@ -135,13 +135,30 @@ class LearnerPart(Section):
 
 
 class MeasurePart(Section):
-    """`[measure]`: held-out problems of the curve, of the final figures, of pass@8; levels of `rollouts to`."""
+    """`[measure]`: held-out problems of the curve, of the final figures, of pass@8; levels of `rollouts to`.
+
+    With `hard_problems` above 0 every measurement also samples so many problems of the same world, `hard_length` steps
+    long (the world's own length if it is not set), `hard_attempts` times each: figures `hard_avg_at_8` and
+    `hard_pass_at_8`, the unbiased estimate where there are more than eight. `reference_kl` measures the KL to the
+    starting checkpoint every round.
+    """
 
     problems: int = Field(ge=8, default=256)
     final_problems: int = Field(ge=8, default=1024)
     pass_problems: int = Field(ge=8, default=128)
     levels: tuple[Share, ...] = (0.5, 0.7)
     first_guess_level: float = Field(gt=0, le=1, default=0.7)
+    hard_problems: int = Field(ge=0, default=0)
+    hard_length: int | None = Field(ge=1, default=None)
+    hard_attempts: int = Field(ge=8, default=8)
+    reference_kl: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MeasurePart":
+        idle = sorted(self.model_fields_set & {"hard_length", "hard_attempts"})
+        if idle and not self.hard_problems:
+            raise ValueError(f"{', '.join(idle)} do nothing without hard problems; set hard_problems too")
+        return self
 
 
 class JudgePart(Section):
@@ -201,6 +218,8 @@ class DemoRecipe(Section):
         world = self.world
         if world.length > world.longest:
             raise ValueError(f"world.length must be at most {world.longest}, got {world.length}")
+        if (self.measure.hard_length or 0) > world.longest:
+            raise ValueError(f"measure.hard_length must be at most {world.longest}, got {self.measure.hard_length}")
         if world.name != "chain":
             for name, divisions in (("world", world.divisions), ("gate", self.gate.divisions)):
                 if divisions is not None and divisions > world.length:

@@ -42,6 +42,18 @@ class RoundRow:
         figures: further held-out figures.
         fired: names of the monitors that fired, during the round or after it.
         problems: problems of the round; `None` in rows of older versions.
+        sampled_tokens: completion tokens sampled so far, all rounds; this and all that follow are `None` where they are
+            unknown, as in rows of older versions.
+        trained_tokens: tokens of the updates so far, each pass counted.
+        judge_tokens: read and written by the judge so far; what a round that was left took twice, counts twice.
+        signal_tokens: the same for signals and the KL term: passes of the reference, continuations.
+        sampling_entropy: of the policy that sampled the round: at its first update, nats per token.
+        start_kl: KL of that policy to the starting one (k3), nats per token, on the first rollout of each group.
+        start_kl_k1: the same as the plain mean of the log-ratio: times the tokens of a rollout, that of a rollout.
+        zero_spread: share of the groups in which all outcomes are equal.
+        guarded_ratios: log-ratios to a reference that were NaN or infinite, and so left unknown, in this round.
+        broken: recomputed logprobs that are NaN.
+        impossible: trained tokens to which the trainer or the sampler gives next to no probability.
     """
 
     index: int
@@ -67,6 +79,17 @@ class RoundRow:
     figures: dict[str, float] = field(default_factory=dict[str, float])
     fired: list[str] = field(default_factory=list[str])
     problems: int | None = None
+    sampled_tokens: int | None = None
+    trained_tokens: int | None = None
+    judge_tokens: int | None = None
+    signal_tokens: int | None = None
+    sampling_entropy: float | None = None
+    start_kl: float | None = None
+    start_kl_k1: float | None = None
+    zero_spread: float | None = None
+    guarded_ratios: int | None = None
+    broken: int | None = None
+    impossible: int | None = None
 
 
 @final

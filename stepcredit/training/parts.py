@@ -68,6 +68,20 @@ class Reference:
 
 @final
 @dataclass(frozen=True)
+class SpentTokens:
+    """Tokens read and written beside sampling and training, from the start of the run, all its sessions.
+
+    Args:
+        judge: by the judge.
+        signal: for signals and the KL term: passes of a reference, continuations.
+    """
+
+    judge: int
+    signal: int
+
+
+@final
+@dataclass(frozen=True)
 class Evidence:
     """What a task and a judge can tell the monitors beyond the records; what is `None` stays unknown to them.
 
@@ -106,6 +120,9 @@ class Parts:
         evidence: what the monitors may look at beyond the records.
         signals: computes what the rule reads beside the records, under the round's process weight; `None` if it reads
             nothing else.
+        start: [X] log probability of each trained token of a pack under the starting policy; where it is given, each
+            round's row tells the KL to it.
+        spent: tokens so far beside sampling and training; `None` leaves them unknown in the rows.
     """
 
     tasks: TaskSet
@@ -121,6 +138,8 @@ class Parts:
     reference: Reference | None = None
     evidence: Evidence = field(default_factory=Evidence)
     signals: Callable[[Sequence[Steps], float], Awaitable[RoundSignals]] | None = None
+    start: Callable[[Pack], Float32[np.ndarray, " X"]] | None = None
+    spent: Callable[[], SpentTokens] | None = None
 
 
 OldLogprobs = Literal["learner", "sampler"]

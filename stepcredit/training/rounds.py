@@ -30,6 +30,7 @@ from stepcredit.training.monitor_facts import (
 from stepcredit.training.monitoring import Firing, Readings, ask_round, ask_update, monitored_weight, strongest
 from stepcredit.training.parts import Measurement, Parts, RoundSettings
 from stepcredit.training.rejudge import SecondReading, rejudge_round
+from stepcredit.training.round_figures import before_training, tokens_so_far
 from stepcredit.training.sample import sample_round
 from stepcredit.training.schedule import Signs, process_weight
 from stepcredit.training.train import BAD_BATCH, Going, Trained, train_round
@@ -72,6 +73,7 @@ class _Walk:
     rejected: int = 0
     updates: list[Update] = field(init=False)
     firings: list[Firing] = field(default_factory=list[Firing])
+    figures: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         self.updates = self.history.updates
@@ -145,7 +147,16 @@ def unknown_monitors(folder: RunFolder) -> tuple[str, ...]:
 
 async def _first_round(parts: Parts, folder: RunFolder) -> Round:
     measured = await parts.measure() if parts.measure else None
-    row = RoundRow(index=-1, rollouts=0, **_measured(measured))
+    spent = parts.spent() if parts.spent else None
+    row = RoundRow(
+        index=-1,
+        rollouts=0,
+        sampled_tokens=0,
+        trained_tokens=0,
+        judge_tokens=spent.judge if spent else None,
+        signal_tokens=spent.signal if spent else None,
+        **_measured(measured),
+    )
     held_out = {} if measured is None else measured.figures
     first = Round(row, facts=RoundFacts(-1, 0, accuracy=row.accuracy, held_out=dict(held_out)))
     _record(folder, parts, first, readings=None)
@@ -172,6 +183,7 @@ async def _one_round(walk: _Walk) -> Round | None:
     walk.watch.on_credit(index, credited)
     if walk.watch.stop():
         return None
+    walk.figures = before_training(parts, evaluated.groups, signals)
     walk.mark()
     trained = train_round(
         parts.learner,
@@ -248,6 +260,8 @@ def _row(walk: _Walk, evaluated: Evaluated, trained: Trained, *, measured: Measu
         rollouts=walk.rollouts,
         seconds={name: round(b - a, 3) for name, a, b in spent},
         problems=walk.settings.problems,
+        **walk.figures,
+        **tokens_so_far(walk.parts, walk.history.rows[-1], evaluated, trained),
         **_evaluated(evaluated),
         **_trained(trained),
         **_measured(measured),
@@ -298,7 +312,7 @@ def _evaluated(evaluated: Evaluated) -> dict[str, Any]:
 
 
 def _trained(trained: Trained) -> dict[str, Any]:
-    last = trained.updates[-1] if trained.updates else None
+    first, last = (trained.updates[0], trained.updates[-1]) if trained.updates else (None, None)
     return {
         "kept": trained.kept,
         "updates": len(trained.updates),
@@ -308,6 +322,9 @@ def _trained(trained: Trained) -> dict[str, Any]:
         "clip_low": last.clip_low if last else None,
         "clip_high": last.clip_high if last else None,
         "entropy": last.entropy if last else None,
+        "sampling_entropy": known(first.entropy) if first else None,
+        "broken": trained.broken,
+        "impossible": trained.impossible,
     }
 
 
