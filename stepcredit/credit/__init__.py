@@ -4,7 +4,10 @@ A rule is a plain function `(layout, signals..., *, settings) -> float32[T]`; th
 Other packages add rules through the entry-point group `stepcredit.rules`, each pointing to a `Rule`.
 """
 
-from importlib.metadata import entry_points
+import os
+import sys
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 
 from stepcredit.core.errors import UsageError
 from stepcredit.credit import (
@@ -40,6 +43,7 @@ RULES: dict[str, Rule] = {
         outcome_part=dr_grpo.dr_grpo,
         source="arXiv:2503.20783",
         additive=always,
+        whole=always,
     ),
     "gae_critic": Rule(
         function=gae_critic.gae_critic,
@@ -59,6 +63,7 @@ RULES: dict[str, Rule] = {
         outcome_part=grpo.grpo,
         source="arXiv:2402.03300",
         additive=always,
+        whole=always,
     ),
     "grpo_ps": Rule(
         function=grpo_ps.grpo_ps,
@@ -140,6 +145,7 @@ RULES: dict[str, Rule] = {
         outcome_part=rloo.rloo,
         source="arXiv:2402.14740",
         additive=always,
+        whole=always,
     ),
     "rlsp": Rule(
         function=rlsp.rlsp,
@@ -153,6 +159,7 @@ RULES: dict[str, Rule] = {
             Need.VALUES: lambda settings: settings.baseline == "critic",
         },
         additive=lambda settings: settings.baseline == "group",
+        whole=lambda settings: settings.baseline == "group",
     ),
     "spct": Rule(
         function=spct.spct,
@@ -162,6 +169,7 @@ RULES: dict[str, Rule] = {
         outcome_part=None,
         source="arXiv:2504.02495",
         additive=always,
+        whole=always,
     ),
     "think_rm": Rule(
         function=think_rm.think_rm,
@@ -171,6 +179,7 @@ RULES: dict[str, Rule] = {
         outcome_part=None,
         source="arXiv:2505.16265",
         additive=always,
+        whole=always,
     ),
     "tp_grpo": Rule(
         function=tp_grpo.tp_grpo,
@@ -213,7 +222,7 @@ def all_rules() -> dict[str, Rule]:
     ['dr_grpo', 'gae_critic', 'grpo']
     """
     joined = dict(RULES)
-    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):
+    for entry in _entries(tuple((place, _changed(place)) for place in sys.path)):
         where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
         if entry.name in joined:
             raise UsageError(f"{where}: the name is taken; rename it in its package, or uninstall that")
@@ -222,6 +231,20 @@ def all_rules() -> dict[str, Rule]:
             raise UsageError(f"{where}: got {type(rule).__name__}, wanted a stepcredit.credit.Rule")
         joined[entry.name] = rule
     return joined
+
+
+@lru_cache(maxsize=1)
+def _entries(_places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """Entries of installed packages, by name; scanned anew once `sys.path` or a folder of it has changed."""
+    return tuple(sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)))
+
+
+def _changed(place: str) -> int:
+    """When a folder of `sys.path` was last changed, in ns; 0 where there is none."""
+    try:
+        return os.stat(place or os.curdir).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def rule_named(name: str) -> Rule:

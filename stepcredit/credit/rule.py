@@ -93,6 +93,8 @@ class Rule:
             a function of the settings that says whether they ask for it (`never` if none does).
         additive: says of the settings whether cutting a step in two, its number copied to both halves, leaves all
             credit as it was (`credit.additive.check_additive` tries it); None if nothing is declared.
+        whole: says of the settings whether all tokens of a rollout get one number, so that a loss of whole rollouts
+            (`gspo`) may follow.
     """
 
     function: Advantages
@@ -103,6 +105,7 @@ class Rule:
     source: str
     optional: Mapping[Need, Callable[[Any], bool]] = field(default_factory=dict[Need, Callable[[Any], bool]])
     additive: Callable[[Any], bool] | None = None
+    whole: Callable[[Any], bool] = never
 
     def unit_for(self, settings: object) -> str:
         """What the rule's steps should be under these settings."""

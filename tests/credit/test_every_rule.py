@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stepcredit.core.layout import Layout
 from stepcredit.credit import RULES, Need
 from stepcredit.credit.additive import check_additive
+from stepcredit.credit.rlsp import RlspSettings
 
 NAMES = sorted(RULES)
 PROCESS = sorted(name for name, rule in RULES.items() if {"process_weight"} & {f.name for f in fields(rule.settings)})
@@ -89,6 +90,17 @@ def test_a_process_weight_of_0_is_the_outcome_part_and_reads_no_process_signal(n
 def test_every_rule_says_of_itself_whether_cutting_a_step_in_two_changes_its_credit(name):
     assert RULES[name].additive is not None
     check_additive(RULES[name], settings_of(name))
+
+
+@pytest.mark.parametrize("made", [RULES[name].settings() for name in NAMES] + [RlspSettings(baseline="critic")])
+def test_every_rule_says_of_itself_whether_all_tokens_of_a_rollout_get_one_number(made):
+    rule = next(rule for rule in RULES.values() if isinstance(made, rule.settings))
+    layout = build([[2, 3], [1, 4], [3, 1], [2, 2]], [0, 0, 1, 1])
+    drawn = columns_for(layout, np.random.default_rng(5))
+    columns = {**drawn, Need.OUTCOME: np.array([1.0, -1.0, -1.0, 1.0]), Need.TRAINED: np.ones(layout.tokens)}
+    got = credit_of(rule, layout, columns, made)
+    parts = np.split(got, layout.token_starts[1:-1])
+    assert rule.whole(made) == all(len({*part.tolist()}) == 1 for part in parts)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,9 +1,13 @@
 """The table of credit rules, and rules of other packages."""
 
+import os
+import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
+from stepcredit import credit
 from stepcredit.core.errors import UsageError
 from stepcredit.credit import RULES, Need, all_rules, rule_named
 from stepcredit.credit.tp_grpo import TpGrpoSettings
@@ -39,6 +43,26 @@ def test_a_package_adds_a_rule(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     assert rule_named("twin_of_grpo") is RULES["grpo"]
     assert "twin_of_grpo" not in RULES
+
+
+def test_packages_are_scanned_once_and_again_where_one_was_installed(tmp_path, monkeypatch):
+    scans = []
+
+    def counted(**asked):
+        scans.append(asked)
+        return entry_points(**asked)
+
+    monkeypatch.setattr(credit, "entry_points", counted)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    all_rules()
+    first = len(scans)
+    assert rule_named("grpo") is all_rules()["grpo"]
+    assert len(scans) == first
+    install(tmp_path, "twin_of_prl = other_rules:rule", "from stepcredit.credit import RULES\nrule = RULES['prl']\n")
+    os.utime(tmp_path, ns=(1, 1))  # a clock of coarse ticks may give both states one time
+    monkeypatch.delitem(sys.modules, "other_rules", raising=False)
+    assert rule_named("twin_of_prl") is RULES["prl"]
+    assert len(scans) == first + 1
 
 
 def test_a_package_may_not_take_a_name_that_is_taken(tmp_path, monkeypatch):
