@@ -16,14 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from credit_tables import comparison, plot, questions
 from world_runs import HERE, Run, Study
 
+PAGE = HERE.parent / "docs" / "credit_comparison.md"
+IMAGES = HERE.parent / "docs" / "images"
 STUDIES = ("comparison", "prl", "tp_grpo")
 TUNED = "comparison"
 """The study whose tuning runs the others take their learning rates from."""
 
 # Shorter curves than learning.py's: the figures that are compared at the end are the larger ones.
 CHANGES = (
+    "measure.reference_kl=true",
     "measure.problems=128",
     "measure.final_problems=512",
     "measure.pass_problems=128",
@@ -34,7 +38,8 @@ CHANGES = (
 
 def study(name: str) -> Study:
     """A study by its name."""
-    return Study(f"credit_{name}", tomllib.loads((HERE / f"credit_{name}.toml").read_text()), CHANGES)
+    settings = tomllib.loads((HERE / f"credit_{name}.toml").read_text())
+    return Study(f"credit_{name}", settings, (*CHANGES, *settings.get("changes", ())))
 
 
 def ranked(task: str, arm: str) -> list[float]:
@@ -88,6 +93,27 @@ def report(asked: Study, task: str, arms: Sequence[str], cache: Path, workers: i
     asked.work(runs, name=task, cache=cache, workers=workers)
 
 
+def write_tables() -> None:
+    """Tables of all stored lines into the page, between its marks; plots of the comparison beside it."""
+    text = PAGE.read_text()
+    for name in STUDIES:
+        asked = study(name)
+        for task in asked.settings["tasks"]:
+            lines = asked.stored(task)
+            mark = f"{name}-{task}"
+            begin, end = f"<!-- {mark}:begin -->", f"<!-- {mark}:end -->"
+            if not lines or begin not in text:
+                continue
+            titles = {arm: str(part["title"]) for arm, part in asked.arms.items()}
+            table = comparison(lines, titles) if name == TUNED else questions(lines, asked.arms)
+            head, _, rest = text.partition(begin)
+            text = f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+            print(f"{mark}\n{table}\n")
+            if name == TUNED:
+                plot(lines, titles, IMAGES / f"credit_{task}.svg")
+    PAGE.write_text(text)
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,6 +130,8 @@ def main() -> None:
         tune(asked.task, arms, asked.cache, asked.workers)
     elif asked.verb == "run":
         report(chosen, asked.task, arms, asked.cache, asked.workers)
+    else:
+        write_tables()
 
 
 if __name__ == "__main__":

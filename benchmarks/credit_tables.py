@@ -63,23 +63,19 @@ def compared(mine: Mapping[Place, Line], base: Mapping[Place, Line], value: Call
     return text_of(mean), text_of(paired, signed=True)
 
 
-def pass_at_equal_average(mine: Line, base: Line) -> float | None:
-    """Pass@8 of a run less that of its paired baseline, where both have the same avg@8; `None` if they never have.
+def pass_at_equal_average(mine: Line, base: Line) -> float:
+    """Pass@8 of a run less that of its paired baseline, where both have the same avg@8 on the pass problems.
 
-    The point is the lower of the two highest averages; each curve is walked to where it first reaches it.
+    The point is the lower of the two highest averages on the curves; each is walked to where it first reaches it. Runs
+    without a curve of pass@8 are a KeyError.
     """
     point = min(max(mine["hard_avg_at_8"]), max(base["hard_avg_at_8"]))
-    found = [_first(line["hard_avg_at_8"], line["hard_pass_at_8"], point) for line in (mine, base)]
-    if found[0] is None or found[1] is None:
-        return None
-    return found[0] - found[1]
+    return _first(mine, point) - _first(base, point)
 
 
-def _first(average: Sequence[float], passed: Sequence[float], point: float) -> float | None:
-    reached = np.flatnonzero(np.array(average) >= point)
-    if not len(reached):
-        return None
-    i = int(reached[0])
+def _first(line: Line, point: float) -> float:
+    average, passed = np.array(line["hard_avg_at_8"], float), np.array(line["hard_pass_at_8"], float)
+    i = int(np.flatnonzero(average >= point)[0])
     if i == 0:
         return float(passed[0])
     share = (point - average[i - 1]) / (average[i] - average[i - 1])
@@ -117,6 +113,43 @@ def comparison(lines: Sequence[Line], titles: Mapping[str, str]) -> str:
             f"{cost:.2f}", f"{np.mean([line['cpu_seconds'] for line in mine.values()]):.0f}",
         ])  # fmt: skip
     return markdown(rows)
+
+
+def questions(lines: Sequence[Line], arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """One table a question: the arms that ask it, and those of no question (`all`) above them, beside GRPO."""
+    base = by_place(lines, "grpo")
+    found = list(dict.fromkeys(str(part["question"]) for part in arms.values() if part["question"] != "all"))
+    texts: list[str] = []
+    for question in found:
+        rows = [[
+            question, "runs", "mean accuracy of the curve", "against GRPO", "mean@8", "pass@8",
+            "pass@8 at equal avg@8, against GRPO", "entropy, first to last round", "KL to the start, nats a token",
+            "unknown log-ratios",
+        ]]  # fmt: skip
+        for arm, part in arms.items():
+            mine = by_place(lines, arm)
+            if part["question"] not in ("all", question) or not mine:
+                continue
+            equal = "–" if arm == "grpo" else text_of(
+                interval({p: pass_at_equal_average(mine[p], base[p]) for p in mine if p in base}), signed=True
+            )  # fmt: skip
+            rows.append([
+                str(part["title"]), str(len(mine)),
+                *compared(mine, base, lambda line: float(np.mean(line["accuracy"][1:]))),
+                compared(mine, base, lambda line: float(line["avg_at_8"]))[0],
+                compared(mine, base, lambda line: float(line["pass_at_8"]))[0],
+                equal, f"{_mean(mine, 'sampling_entropy', 1):.3f} to {_mean(mine, 'sampling_entropy', -1):.3f}",
+                f"{_mean(mine, 'start_kl_k1', -1):.4f}",
+                str(sum(sum(x or 0 for x in line["guarded_ratios"]) for line in mine.values())),
+            ])  # fmt: skip
+        texts.append(markdown(rows))
+    return "\n\n".join(texts)
+
+
+def _mean(lines: Mapping[Place, Line], figure: str, point: int) -> float:
+    """Mean over runs of a figure at a point of the curve; NaN where it was not measured."""
+    found = [line[figure][point] for line in lines.values()]
+    return float(np.mean([np.nan if x is None else x for x in found]))
 
 
 def plot(lines: Sequence[Line], titles: Mapping[str, str], path: Path) -> None:
