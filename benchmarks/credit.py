@@ -45,8 +45,10 @@ def study(name: str) -> Study:
 def ranked(task: str, arm: str) -> list[float]:
     """Learning rates of an arm's tuning runs on a task, best first by mean accuracy over the curve."""
     found: dict[float, list[float]] = {}
-    for line in study(TUNED).stored(f"tuning_{task}"):
-        if line["arm"] == arm:
+    asked = study(TUNED)
+    grid = asked.settings["tuning"]["learning_rates"]
+    for line in asked.stored(f"tuning_{task}"):
+        if line["arm"] == arm and line["learning_rate"] in grid:
             found.setdefault(line["learning_rate"], []).append(float(np.mean(line["accuracy"][1:])))
     return sorted(found, key=lambda rate: -float(np.mean(found[rate])))
 
