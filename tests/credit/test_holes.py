@@ -12,14 +12,19 @@ from stepcredit.core.layout import Layout
 from stepcredit.credit import RULES, Need
 
 MASKED = [name for name in NAMES if Need.TRAINED in RULES[name].optional]
-"""Rules that read which tokens the policy wrote; the others read no token at all, but for PURE's token count."""
+"""Rules that read which tokens the policy wrote; the others read no token, but for those that count them."""
+
+WEIGHING = ("witness",)
+"""Rules that weigh steps by their tokens: there every step gets as many foreign tokens as it has."""
 
 TOKENS = (Need.LOG_RATIO, Need.TOKEN_SCORES)
 
 
-def with_holes(layout: Layout, columns: Columns, rng: np.random.Generator) -> tuple[Layout, Columns, np.ndarray]:
+def with_holes(
+    layout: Layout, columns: Columns, rng: np.random.Generator, *, even: bool = False
+) -> tuple[Layout, Columns, np.ndarray]:
     """The batch with 0 to 3 foreign tokens strewn into every step, at any place, and which tokens are the old ones."""
-    sizes = layout.tokens_of_step + rng.integers(0, 4, layout.steps)
+    sizes = layout.tokens_of_step + (layout.tokens_of_step if even else rng.integers(0, 4, layout.steps))
     own = [
         np.isin(np.arange(n), rng.choice(n, k, replace=False))
         for n, k in zip(sizes, layout.tokens_of_step, strict=True)
@@ -45,7 +50,7 @@ def test_holes_in_the_mask_change_no_credit_of_the_tokens_beside_them(name, batc
     rollouts, groups, rng = batch
     layout = build(rollouts, groups)
     columns = {**columns_for(layout, rng), Need.TRAINED: np.ones(layout.tokens)}
-    wide, holed, written = with_holes(layout, columns, rng)
+    wide, holed, written = with_holes(layout, columns, rng, even=name in WEIGHING)
     ways = [settings_without_length(name), *([RULES[name].settings()] if name in MASKED else [])]
     for made in ways:
         want = credit_of(RULES[name], layout, columns, made)

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import pytest
 from batches import build
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -60,12 +60,13 @@ class ArmPart(Section):
     """`[arms.NAME]`: one method: its credit rule, its judge, and what is done to the verdicts.
 
     `rule` is a name of the table of rules, `settings` its settings (`grpo` and `tp_grpo` have keys here instead), and
-    `splitter` with `split` what it is paid in: the own steps of the world, any splitter, or `judged`, the steps that
-    the marker judge names, for rules that read no verdicts. `continuations` are those of each prefix, for a rule of
-    values; `exploration_scale` is that of the bonus, for a rule that takes one. `flip` turns that share of known
-    verdicts over; `shuffled` gives the process credit to random steps: controls. Each of the recipe's rounds is divided
-    into `parts_of_round`, so that monitors look more often; problems that cannot be divided evenly are filled up. A key
-    that does nothing beside the others is an error.
+    `splitter` with `split` what it is paid in: the own steps of the world, or any splitter. `continuations` are those
+    of each prefix, for a rule of values; `exploration_scale` is that of the bonus, for a rule that takes one. `flip`
+    turns that share of known verdicts over; `shuffled` gives the process credit to random steps: controls. Each of the
+    recipe's rounds is divided into `parts_of_round`, so that monitors look more often; problems that cannot be divided
+    evenly are filled up. A key that does nothing beside the others is an error.
+
+    Beside the splitters there is `judged`, for rules that read no verdicts: the steps that the marker judge names.
     """
 
     title: str
