@@ -167,7 +167,7 @@ def compared(tokens: Tokens) -> dict[str, Any]:
     """Both parts of the same tokens beside one another; shares are of all these tokens."""
     outcome, process = tokens.outcome, tokens.process
     moved, whole = np.abs(process) > NOTHING, outcome + process
-    spread = outcome.std() > NOTHING and process.std() > NOTHING
+    spread = len(outcome) > 0 and outcome.std() > NOTHING and process.std() > NOTHING
     size = float(np.abs(outcome).mean()) if len(outcome) else 0.0
     found: dict[str, Any] = {
         "outcome": described(outcome),
@@ -178,7 +178,7 @@ def compared(tokens: Tokens) -> dict[str, Any]:
         "silenced": round(float((moved & (np.abs(whole) <= NOTHING)).mean()), 4) if len(moved) else None,
         "process_alone": round(float((moved & (np.abs(outcome) <= NOTHING)).mean()), 4) if len(moved) else None,
         "size_ratio": round(float(np.abs(process).mean()) / size, 4) if size else None,
-        "correlation": round(float(np.corrcoef(outcome, process)[0, 1]), 4) if len(outcome) and spread else None,
+        "correlation": round(float(np.corrcoef(outcome, process)[0, 1]), 4) if spread else None,
     }
     for name, side in (("truly_right", 1.0), ("truly_wrong", 0.0)):
         part = process[tokens.truth == side]

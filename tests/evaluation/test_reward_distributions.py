@@ -1,6 +1,8 @@
 """`benchmarks/reward_distributions.py`: both parts of each token's advantage, counted as worked by hand."""
 
 import asyncio
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -16,12 +18,14 @@ Z, LOW = 3**0.5, -(3**-0.5)
 
 
 @pytest.fixture(scope="module")
-def counted() -> ModuleType:
+def counted() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         import reward_distributions
 
-        return reward_distributions
+        yield reward_distributions
+    for name in ("reward_distributions", "credit", "credit_tables", "world_runs"):
+        sys.modules.pop(name)
 
 
 def judged(name: str, sample: int, status: str, letters: str) -> Judgement:
@@ -34,7 +38,7 @@ def judged(name: str, sample: int, status: str, letters: str) -> Judgement:
 
 
 def test_what_the_verdicts_add_stands_apart_from_the_outcome(counted: ModuleType) -> None:
-    """alpha 2, one of four right: z is sqrt(3) and -1 / sqrt(3); an incorrect thought loses 2 / 4, a mismatched one z."""
+    """alpha 2, one of four right: z is sqrt(3) and -1 / sqrt(3); incorrect thoughts lose 2 / 4, mismatched ones z."""
     members = [judged("a", 0, "right", "CICCC"), *(judged("a", k, "wrong", "UMM") for k in (1, 2, 3))]
     group = Group("a", tuple(member.steps.outcome for member in members))
     arm = ArmPart(title="t", rule="tp_grpo", judge="markers", alpha=2.0)
