@@ -19,10 +19,13 @@ from stepcredit.engines.embedded.checkpoint import load_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
 from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs, weights_fingerprint
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge
+from stepcredit.judges.intrinsic.markers import world_markers
 from stepcredit.judges.intrinsic.statistics import TaskCounts
 from stepcredit.judges.intrinsic.world_markers import WorldGrammar
+from stepcredit.judges.named_steps import NamedSteps
 from stepcredit.judges.wrappers import FlippedJudge
 from stepcredit.recipes.arm_rules.credit import ArmCredit
+from stepcredit.recipes.arm_rules.settings import JUDGED
 from stepcredit.recipes.arm_rules.signals import arm_signals
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe, RoundsPart
 from stepcredit.recipes.held_out import Attempts, HardSet, held_out
@@ -32,7 +35,7 @@ from stepcredit.steps import splitter
 from stepcredit.store.codec import encode
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.monitoring import Firing
-from stepcredit.training.parts import Evidence, Measurement, Parts, Reference, RoundSettings, SpentTokens
+from stepcredit.training.parts import Evidence, Measurement, Parts, Proposer, Reference, RoundSettings, SpentTokens
 from stepcredit.training.rounds import RoundRow, Watcher, recorded_firings, run_rounds, unknown_monitors
 
 SLOTS = 1024
@@ -224,13 +227,15 @@ def _parts(
     signals = arm_signals(
         job.arm, task, learner=learner, sampler=sampler, reference=lambda: _reference(job), seed=job.seed
     )
-    passes = _Passes(_reference(job)) if part.beta else None
+    passes, named = _Passes(_reference(job)) if part.beta else None, job.arm.splitter
     parts = Parts(
         tasks=task,
         tokenizer=task.tokenizer,
         sampler=sampler,
         checker=task.checker,
-        splitter=task.splitter if job.arm.splitter == "world" else splitter(job.arm.splitter, **job.arm.split),
+        splitter=task.splitter
+        if job.arm.splitter in ("world", JUDGED)
+        else splitter(job.arm.splitter, **job.arm.split),
         judge=judge.judge,
         credit=ArmCredit(job.arm, job.seed),
         learner=learner,
@@ -240,8 +245,14 @@ def _parts(
         evidence=_evidence(job, task, judge),
         signals=signals if signals.sources else None,
         start=_reference(job).logprobs if job.recipe.measure.reference_kl else None,
+        proposer=_named_by_markers() if named == JUDGED else None,
     )
     return parts, lambda: signals.tokens + (passes.tokens if passes else 0)
+
+
+def _named_by_markers() -> Proposer:
+    named = NamedSteps(IntrinsicJudge(world_markers()))
+    return Proposer(named.fingerprint, named.propose)
 
 
 def _reference(job: ArmJob) -> Reference:

@@ -155,9 +155,8 @@ class MeasurePart(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> "MeasurePart":
-        idle = sorted(self.model_fields_set & {"hard_length", "hard_attempts"})
-        if idle and not self.hard_problems:
-            raise ValueError(f"{', '.join(idle)} do nothing without hard problems; set hard_problems too")
+        if not self.hard_problems and (self.hard_length is not None or self.hard_attempts != 8):
+            raise ValueError("hard_length and hard_attempts do nothing without hard problems; set hard_problems too")
         return self
 
 

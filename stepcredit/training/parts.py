@@ -68,6 +68,21 @@ class Reference:
 
 @final
 @dataclass(frozen=True)
+class Proposer:
+    """Who proposes the steps, as ranges of those that the splitter cut.
+
+    Args:
+        fingerprint: of who proposes, part of the key under which the ranges are kept.
+        propose: half-open ranges that tile the think block's steps (`steps.apply_ranges`); `None` where nothing could
+            be read. A JudgeError is taken as that, and is not kept.
+    """
+
+    fingerprint: str
+    propose: Callable[[Steps], Awaitable[tuple[tuple[int, int], ...] | None]]
+
+
+@final
+@dataclass(frozen=True)
 class SpentTokens:
     """Tokens read and written beside sampling and training, from the start of the run, all its sessions.
 
@@ -123,6 +138,7 @@ class Parts:
         start: [X] log probability of each trained token of a pack under the starting policy; where it is given, each
             round's row tells the KL to it.
         spent: tokens so far beside sampling and training; `None` leaves them unknown in the rows.
+        proposer: joins the splitter's steps into those that it proposes, before anything is judged; `None` leaves them.
     """
 
     tasks: TaskSet
@@ -140,6 +156,7 @@ class Parts:
     signals: Callable[[Sequence[Steps], float], Awaitable[RoundSignals]] | None = None
     start: Callable[[Pack], Float32[np.ndarray, " X"]] | None = None
     spent: Callable[[], SpentTokens] | None = None
+    proposer: Proposer | None = None
 
 
 OldLogprobs = Literal["learner", "sampler"]

@@ -79,3 +79,10 @@ def test_a_package_must_bring_a_rule(tmp_path, monkeypatch):
     monkeypatch.delitem(__import__("sys").modules, "other_rules", raising=False)
     with pytest.raises(UsageError, match=r"odd = other_rules:thing: got int, wanted a stepcredit\.credit\.Rule"):
         all_rules()
+
+
+def test_every_rule_of_the_table_has_numbers_worked_by_hand():
+    """tests/credit/README.md names the test; that it is there is checked with all tables of the documents."""
+    text = (Path(__file__).parent / "README.md").read_text(encoding="utf-8").partition("## Numbers worked by hand")[2]
+    listed = [line.split("|")[1].strip(" `") for line in text.splitlines() if line.startswith("| `")]
+    assert listed == sorted(RULES)

@@ -46,6 +46,14 @@ def test_worked_numbers_of_two_rollouts() -> None:
     np.testing.assert_allclose(free, [1.6, 1.6, 0.4, -1.4, -0.6], atol=1e-6)
 
 
+def test_worked_numbers_of_gae_with_a_critic() -> None:
+    """Differences of values .4, .4 and -.6, -.6; half of the later one is added to the earlier."""
+    layout = Layout(np.array([0, 0, 1, 2, 3]), np.array([0, 0, 1, 1]), np.zeros(2))
+    values = np.array([0.2, 0.6, 0.0, 0.2, -0.4, 0.0])
+    found = gae_critic(layout, np.array([1.0, -1.0]), values, settings=GaeCriticSettings(lam=0.5, whiten=False))
+    np.testing.assert_allclose(found, [0.6, 0.6, 0.4, -0.9, -0.6], atol=1e-6)
+
+
 @settings(deadline=None, max_examples=60)
 @given(valued_batches(), st.sampled_from([PLAIN, FREE]))
 def test_advantages_telescope_to_the_reward_less_the_root(batch: Batch, settings: VineppoSettings) -> None:

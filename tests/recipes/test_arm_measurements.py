@@ -11,6 +11,9 @@ from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe, load_demo
 from stepcredit.recipes.held_out import Attempts, HardSet
 from stepcredit.recipes.pretraining import pretrain
 from stepcredit.recipes.world import WorldTask
+from stepcredit.store.codec import decode
+from stepcredit.store.ledger import Ledger
+from stepcredit.training.evaluate import PROPOSALS
 
 SMALL = (
     "world.length=1", "world.divisions=0", "gate.divisions=0", "model.dim=32", "model.heads=2", "model.hidden=32",
@@ -105,7 +108,8 @@ def test_pass_at_8_of_more_attempts_is_the_unbiased_estimate() -> None:
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (("measure.hard_length=3",), "hard_length do nothing without hard problems; set hard_problems too"),
+        (("measure.hard_length=3",), "do nothing without hard problems; set hard_problems too"),
+        (("measure.hard_attempts=9",), "do nothing without hard problems; set hard_problems too"),
         (("measure.hard_problems=8", "measure.hard_length=7"), "measure.hard_length must be at most 6, got 7"),
         (("measure.hard_problems=8", "measure.hard_attempts=4"), "greater than or equal to 8, got 4"),
     ],
@@ -113,3 +117,24 @@ def test_pass_at_8_of_more_attempts_is_the_unbiased_estimate() -> None:
 def test_a_hard_set_that_cannot_be_asked_is_refused(overrides: tuple[str, ...], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         load_demo(overrides=overrides)
+
+
+@pytest.mark.learning
+def test_an_arm_is_paid_in_the_steps_that_the_markers_name(checkpoint: Path, tmp_path: Path) -> None:
+    """One step is a solution without any error taken back: the log-ratio of its first token is that of all."""
+    recipe = small("rounds.rounds=1")
+    judged = ArmPart(title="PRL", rule="prl", settings={"eta": 10.0}, splitter="judged")
+    result = trained(recipe.model_copy(update={"arms": {"judged": judged}}), checkpoint, tmp_path, arm="judged")
+    assert result.rows[-1].updates > 0
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.count(PROPOSALS) == 128
+        shown = [decode(payload) for _, payload in ledger.items("shown")]
+    assert {credit.steps.unit for credit in shown} == {"proposed"}
+    assert any(int((~credit.steps.in_answer).sum()) == 1 for credit in shown)
+
+
+def test_judged_steps_take_no_settings_and_no_rule_of_verdicts() -> None:
+    with pytest.raises(ValueError, match="splitter judged has no settings, got size; leave split out"):
+        ArmPart(title="t", rule="prl", splitter="judged", split={"size": 4})
+    with pytest.raises(ValueError, match="not those of splitter judged"):
+        ArmPart(title="t", rule="pure", judge="markers", splitter="judged")

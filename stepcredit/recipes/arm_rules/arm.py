@@ -65,6 +65,8 @@ class ArmPart(Section):
     turns that share of known verdicts over; `shuffled` gives the process credit to random steps: controls. Each of the
     recipe's rounds is divided into `parts_of_round`, so that monitors look more often; problems that cannot be divided
     evenly are filled up. A key that does nothing beside the others is an error.
+
+    Beside the splitters there is `judged`, for rules that read no verdicts: the steps that the marker judge names.
     """
 
     title: str

@@ -21,6 +21,9 @@ SOURCES: Mapping[Need, str] = {
 
 WEIGHT = "process_weight"
 
+JUDGED = "judged"
+"""Name, beside those of the splitters, for the steps that the marker judge names: runs of its labels."""
+
 
 def rule_settings(name: str, given: Mapping[str, Setting]) -> Any:
     """Settings of a rule from a recipe's keys.
@@ -98,6 +101,10 @@ def check_splitter(name: str, given: Mapping[str, Setting]) -> None:
     Raises:
         ValueError: naming the nearest.
     """
+    if name == JUDGED:
+        if given:
+            raise ValueError(f"splitter {JUDGED} has no settings, got {', '.join(given)}; leave split out")
+        return
     try:
         splitter(name, **given)
     except StepcreditError as error:
