@@ -76,7 +76,7 @@ class Run:
     arm: str
     seed: int
     learning_rate: float = RATES[0]
-    steps: int = 32
+    steps: int = 16
     batch: int = 64
     every: int = 4
     held_out: int = 512
