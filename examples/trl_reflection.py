@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
@@ -71,35 +72,46 @@ def asked(options: argparse.Namespace, count: int, name: str) -> tuple[Problem, 
     return WORLD_E.problems(count, seed=seed, length=options.length, divisions=options.length)
 
 
+def rollout_of(problem: Problem, ids: Sequence[int]) -> Rollout:
+    """A completion as the checker reads it."""
+    text, starts = align(np.array(ids, np.int32), TOKENIZER)
+    return Rollout(problem.id, problem, "", 0, text, np.zeros(0, np.int32), np.array(ids, np.int32), starts)
+
+
 def accuracy(model: Any, problems: Sequence[Problem], *, max_tokens: int) -> float:
-    """Share of right answers, one sample a problem at temperature 1."""
+    """Share of right answers, one sample a problem at temperature 1; what is drawn after it does not change."""
     eos = TOKENIZER.eos_id
     prompts = torch.tensor([TOKENIZER.encode(problem.text).tolist() for problem in problems])
-    torch.manual_seed(0)
+    training = model.training
     model.eval()
-    with torch.no_grad():
-        written = model.generate(prompts, do_sample=True, top_k=0, max_new_tokens=max_tokens, pad_token_id=0)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        options = {"do_sample": True, "top_k": 0, "max_new_tokens": max_tokens, "pad_token_id": 0}
+        written = model.generate(prompts.to(model.device), **options)
+    model.train(training)
     right = 0
     for problem, row in zip(problems, written[:, prompts.shape[1] :].tolist(), strict=True):
         ids = row[: row.index(eos) + 1] if eos in row else row
-        text, starts = align(torch.tensor(ids).numpy(), TOKENIZER)
-        rollout = Rollout(problem.id, problem, "", 0, text, prompts[0].numpy(), torch.tensor(ids).numpy(), starts)
-        right += WORLD_E.checker.outcome(rollout).status == "right"
+        right += WORLD_E.checker.outcome(rollout_of(problem, ids)).status == "right"
     return right / len(problems)
 
 
-def trainer(checkpoint: Path, options: argparse.Namespace) -> StepCreditGRPOTrainer:
-    """TRL's trainer on our credit."""
-    credit = StepCredit(
+def step_credit() -> StepCredit:
+    """How completions are paid: TP-GRPO on the steps that the world's words mark."""
+    return StepCredit(
         "tp_grpo",
         Delimiter(";", form="world"),
         WORLD_E.checker,
         JUDGES["world-markers"].make(),
-        settings=TpGrpoSettings(),
+        settings=TpGrpoSettings(on_unknown="outcome_only"),  # what was cut before its answer cannot be judged
     )
-    args = GRPOConfig(
+
+
+def config(options: argparse.Namespace, *, scale_rewards: str = "none") -> GRPOConfig:
+    """TRL's settings."""
+    return GRPOConfig(
         output_dir=str(options.out / "trl"),
-        scale_rewards="none",
+        scale_rewards=scale_rewards,
         loss_type="dapo",
         epsilon=0.2,
         epsilon_high=0.28,
@@ -120,33 +132,46 @@ def trainer(checkpoint: Path, options: argparse.Namespace) -> StepCreditGRPOTrai
         save_strategy="no",
         disable_tqdm=True,
     )
+
+
+def parts(checkpoint: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """What any trainer of TRL takes beside credit and settings: the policy, its words and the problems."""
     problems = asked(options, options.steps * options.batch // 8, "train")
-    rows = Dataset.from_list([{"prompt": problem.text, "answer": problem.answer} for problem in problems])
-    words = PreTrainedTokenizerFast.from_pretrained(checkpoint, pad_token=WORLD_E.words[0], padding_side="left")
-    model = LlamaForCausalLM.from_pretrained(checkpoint)
-    return StepCreditGRPOTrainer(
-        model, credit, args=args, train_dataset=rows, processing_class=words, callbacks=[Printed()]
-    )
+    rows = [{"prompt": problem.text, "answer": problem.answer} for problem in problems]
+    return {
+        "model": LlamaForCausalLM.from_pretrained(checkpoint),
+        "processing_class": PreTrainedTokenizerFast.from_pretrained(
+            checkpoint, pad_token=WORLD_E.words[0], padding_side="left"
+        ),
+        "train_dataset": Dataset.from_list(rows),
+    }
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--out", type=Path, default=Path("runs/trl"))
+    made.add_argument("--policy", type=Path, help="checkpoint to start from, in place of fine-tuning one")
+    made.add_argument("--length", type=int, default=2, help="steps of a problem")
+    made.add_argument("--dim", type=int, default=64)
+    made.add_argument("--updates", type=int, default=400, help="of fine-tuning")
+    made.add_argument("--steps", type=int, default=40, help="of TRL")
+    made.add_argument("--batch", type=int, default=128, help="completions of a step")
+    made.add_argument("--max-tokens", type=int, default=56)
+    made.add_argument("--learning-rate", type=float, default=1e-3)
+    made.add_argument("--held-out", type=int, default=512)
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--log-completions", action="store_true", help="keep the log that retro-credit reads")
+    return made
 
 
 def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     """Fine-tune, measure, train, measure; the result also goes to OUT/result.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/trl"))
-    parser.add_argument("--policy", type=Path, help="checkpoint to start from, in place of fine-tuning one")
-    parser.add_argument("--length", type=int, default=2, help="steps of a problem")
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--updates", type=int, default=400, help="of fine-tuning")
-    parser.add_argument("--steps", type=int, default=40, help="of TRL")
-    parser.add_argument("--batch", type=int, default=128, help="completions of a step")
-    parser.add_argument("--max-tokens", type=int, default=56)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--held-out", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log-completions", action="store_true", help="keep the log that retro-credit reads")
-    options = parser.parse_args(words)
+    options = parser().parse_args(words)
     checkpoint = options.policy or fine_tuned(options.out / "policy", options)
-    trained = trainer(checkpoint, options)
+    trained = StepCreditGRPOTrainer(
+        credit=step_credit(), args=config(options), callbacks=[Printed()], **parts(checkpoint, options)
+    )
     problems = asked(options, options.held_out, "held out")
     before = accuracy(trained.model, problems, max_tokens=options.max_tokens)
     sys.stdout.write(f"held-out accuracy {before:.3f}\n")

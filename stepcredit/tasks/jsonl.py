@@ -7,6 +7,7 @@ both they must agree. Further keys are ignored. Every error is one line that nam
 import difflib
 import gzip
 import io
+import json
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -188,15 +189,19 @@ def _response(row: Mapping[str, Any], name: str, seen: dict[str, str], *, place:
     return RecordedResponse(identifier, problem, response, "" if model is None else str(model), steps, finish, number)
 
 
-def read_objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_objects(path: Path, *, bare_nan: bool = False) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(`file:line`, object) of every line that is not blank, read as they are asked for.
+
+    Args:
+        path: the file.
+        bare_nan: True reads `NaN` and `Infinity`, which are not JSON, as Python's own writer leaves them in logs.
 
     Raises:
         UsageError: if the file is not there, empty, cannot be unpacked, or a line is no JSON object.
         MachineError: if it may not be read.
     """
     for place, _, offset, line in _lines(path):
-        yield place, _object(line, place, offset)
+        yield place, _object(line, place, offset, bare_nan=bare_nan)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, int, int, bytes]]:
@@ -242,7 +247,7 @@ def _read(lines: Iterable[bytes], path: Path) -> Iterator[bytes]:
         raise MachineError(f"cannot be read: {error.strerror or error}", item=str(path)) from error
 
 
-def _object(line: bytes, place: str, offset: int) -> Mapping[str, Any]:
+def _object(line: bytes, place: str, offset: int, *, bare_nan: bool = False) -> Mapping[str, Any]:
     at = f" (the line begins at byte {offset} of the file)"
     try:
         line.decode("utf-8")
@@ -250,8 +255,8 @@ def _object(line: bytes, place: str, offset: int) -> Mapping[str, Any]:
         mend = "save it as UTF-8 (`iconv -f OLD -t UTF-8`)"
         raise UsageError(f"byte {error.start + 1} of the line is not UTF-8; {mend}{at}", item=place) from None
     try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        row = json.loads(line) if bare_nan else orjson.loads(line)
+    except json.JSONDecodeError as error:  # orjson's own is one
         mend = "a JSON array must become one object a line" if line.lstrip()[:1] == b"[" else "one JSON object a line"
         raise UsageError(f"not JSON ({error}); wanted: {mend}{at}", item=place) from None
     if not isinstance(row, dict):

@@ -19,7 +19,7 @@ make_venv() { # NAME TRL
     pip="$venv/bin/python -m pip --disable-pip-version-check"
     $pip install --quiet "torch==$torch+cpu" || $pip install --quiet "torch==$torch"
     $pip install --quiet "torch==$torch" "transformers==$transformers" "trl==$2" \
-        -e "$root[trl]" "pytest>=8.3" "pytest-asyncio>=0.25" "hypothesis>=6.120"
+        -e "$root[trl,math]" "pytest>=8.3" "pytest-asyncio>=0.25" "hypothesis>=6.120"
     "$venv/bin/python" -c 'import torch, trl; print("torch", torch.__version__, "TRL", trl.__version__)'
     touch "$stamp"
 }

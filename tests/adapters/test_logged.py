@@ -50,6 +50,54 @@ def test_verl_groups_are_the_equal_inputs_of_a_step(tmp_path: Path) -> None:
         read_log(tmp_path / "7.jsonl", group_size=3)
 
 
+def test_groups_of_the_trainer_of_verl_09_are_the_prompts_of_its_uids(tmp_path: Path) -> None:
+    """Two prompts of equal text, as its `_log_rollout_data` writes them: sorted by PROMPT_ROLLOUT_OUTPUT."""
+    uids = ["11d1-a_0_0", "11d1-a_1_0", "72f0-b_0_0", "72f0-b_1_0"]
+    rows = [{**verl_row("2+2?", str(k), float(k % 2)), "uid": uid} for k, uid in enumerate(uids)]
+    read = read_log(write(tmp_path / "7.jsonl", rows), group_size=2)
+    assert [(row.group, row.completion) for row in read] == [("7/0", "0"), ("7/0", "1"), ("7/1", "2"), ("7/1", "3")]
+    several = [*rows, {**rows[3], "uid": "72f0-b_1_1"}]
+    with pytest.raises(UsageError, match=r"7\.jsonl:5: rollout 1 of a prompt has several outputs.*keep the last"):
+        read_log(write(tmp_path / "7.jsonl", several))
+
+
+def test_what_verl_leaves_in_numbers_is_read(tmp_path: Path) -> None:
+    """Python's writer leaves a bare NaN; the older trainer writes numpy's truth values as text."""
+    lines = [
+        '{"input": "q", "output": "a", "gts": null, "score": NaN, "step": 1, "acc": "True", "seconds": NaN}',
+        '{"input": "q", "output": "b", "gts": null, "score": 0.0, "step": 1, "acc": "False", "seconds": 2.0}',
+    ]
+    (tmp_path / "1.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert [row.reward for row in read_log(tmp_path)] == [None, 0.0]
+    assert [row.reward for row in read_log(tmp_path, outcome="acc")] == [1.0, 0.0]
+    assert read_log(tmp_path)[0].answer is None
+
+
+def test_a_batch_that_trl_wrote_at_several_steps_is_read_once(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        texts = "ab" if step < 3 else "ac"
+        rows = [{**trl_row("q", text, float(k)), "step": step} for k, text in enumerate(texts)]
+        write(tmp_path / f"completions_{step:05d}.jsonl", rows)
+    assert [(row.step, row.completion) for row in read_log(tmp_path)] == [(1, "a"), (1, "b"), (3, "a"), (3, "c")]
+
+
+def test_the_outcome_is_found_where_the_first_completion_has_none(tmp_path: Path) -> None:
+    rows = read_log(write(tmp_path / "c.jsonl", [trl_row("q", "a", None), trl_row("q", "b", 1.0)]))
+    assert [row.reward for row in rows] == [None, 1.0]
+
+
+def test_of_messages_what_the_policy_wrote_is_the_completion(tmp_path: Path) -> None:
+    said = [
+        {"role": "assistant", "content": [{"type": "text", "text": "look "}, {"type": "image"}]},
+        {"role": "tool", "content": "found"},
+        {"role": "assistant", "content": "4"},
+    ]
+    file = write(tmp_path / "c.jsonl", [trl_row("q", said, 1.0), trl_row("q", said, 0.0)])
+    assert read_log(file)[0].completion == "look 4"
+    with pytest.raises(UsageError, match="completion has no message of role assistant"):
+        read_log(write(tmp_path / "d.jsonl", [trl_row("q", said[1:2], 1.0)]))
+
+
 def test_a_folder_is_read_in_the_order_of_steps(tmp_path: Path) -> None:
     for step in (2, 10, 9):
         write(tmp_path / f"{step}.jsonl", [verl_row("q", "a", 0.0, step=step), verl_row("q", "b", 1.0, step=step)])
@@ -146,3 +194,12 @@ def test_the_log_that_trl_writes_is_read(tmp_path: Path) -> None:
     )
     assert found.rules["logged"].correlation["grpo"] > 0.95  # the run centres, our default also divides by the std
     assert found.rules["tp_grpo"].correlation["grpo"] < 0.999
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_batch_that_trl_trains_on_twice_is_read_once(tmp_path: Path) -> None:
+    cases = pytest.importorskip("trl_cases", reason="TRL is not installed: pip install 'stepcredit[trl]'")
+    cases.theirs(tmp_path, log_completions=True, num_iterations=2, max_steps=4).train()
+    folder = tmp_path / "trl" / "completions"
+    assert len(list(folder.iterdir())) == 4
+    assert [row.step for row in read_log(folder, group_size=4)] == [1] * 8 + [3] * 8

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stepcredit.adapters.trl.refusals import check_liger
 from stepcredit.adapters.trl.versions import NEWEST, OLDEST, check_version
 from stepcredit.core.errors import MachineError, StepcreditError, UsageError
 from stepcredit.core.records import Steps, Verdict
@@ -86,6 +87,17 @@ def test_steps_get_advantages_of_their_own(tmp_path: Path, rule: str, settings: 
     assert all(len(np.unique(row[k : k + 4])) == 1 for row in rows for k in range(0, len(row), 4))
     assert batch["advantages"][batch["completion_mask"] == 0].abs().sum() == 0
     assert not torch.equal(cases.weights(trainer), cases.weights(cases.theirs(tmp_path)))
+
+
+def test_the_shuffled_control_keeps_the_sizes_of_process_credit_and_forgets_their_places(tmp_path: Path) -> None:
+    ways = (cases.tp_grpo(), cases.tp_grpo(shuffled=0), cases.tp_grpo().with_process_weight(0.0))
+    paid, control, outcome = (run(cases.ours(tmp_path, credit, max_steps=1)).batches[0] for credit in ways)
+    assert torch.equal(paid["completion_ids"], control["completion_ids"])
+    written = paid["completion_mask"].bool()
+    process, moved = ((batch["advantages"] - outcome["advantages"])[written] for batch in (paid, control))
+    assert process.abs().max() > 0.2
+    assert not torch.equal(process, moved)
+    torch.testing.assert_close(process.sort().values, moved.sort().values, atol=1e-6, rtol=0)
 
 
 def test_the_log_has_our_figures(tmp_path: Path) -> None:
@@ -214,6 +226,24 @@ def test_what_a_checker_lacks_is_told(tmp_path: Path) -> None:
 def test_settings_that_break_per_token_credit_are_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         cases.ours(tmp_path, **changes)
+
+
+def test_ways_to_add_rewards_that_would_have_no_effect_are_refused(tmp_path: Path) -> None:
+    args = cases.config(tmp_path)
+    if not hasattr(args, "multi_objective_aggregation"):
+        pytest.skip("this TRL adds rewards in one way")
+    args.multi_objective_aggregation = "normalize_then_sum"
+    with pytest.raises(UsageError, match="set multi_objective_aggregation='sum_then_normalize'"):
+        cases.StepCreditGRPOTrainer(cases.policy(), cases.tp_grpo(), args=args)
+
+
+def test_the_fused_loss_of_older_versions_is_refused(tmp_path: Path) -> None:
+    """It takes one advantage a sequence; where TRL has none of its own the kernels are no matter of ours."""
+    args = cases.config(tmp_path)
+    args.use_liger_kernel = True
+    with pytest.raises(UsageError, match="set use_liger_kernel=False"):
+        check_liger(args, fused=True)
+    check_liger(args, fused=False)
 
 
 def test_tools_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Logs of other trainers: TRL's completions (parquet or JSONL) and verl's rollouts (JSONL), as one kind of row."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,12 @@ from stepcredit.tasks.jsonl import read_objects
 
 _TRL = ("step", "prompt", "completion", "advantage")
 _VERL = ("input", "output", "score", "step")
+_UID = re.compile(r"(?P<prompt>.+)_(?P<rollout>\d+)_\d+")
+"""Key of verl's trainer since 0.9: prompt, rollout, output of it."""
+
+_WRITTEN = {"True": 1.0, "False": 0.0}
+"""What verl's older trainer makes of numpy's truth values."""
+
 _ANSWERS = ("answer", "solution", "gts", "ground_truth")
 
 
@@ -51,10 +58,13 @@ def read_log(
 
     TRL (`log_completions=True`): `OUTPUT_DIR/completions/completions_STEP.parquet`, or the same rows as JSONL: `step`,
     `prompt` and `completion` (texts or messages), one column a reward function, columns of `log_extra`, `advantage`.
-    Groups are neighbours in it; without `group_size` a run of equal prompts is one.
+    Groups are neighbours in it; without `group_size` a run of equal prompts is one. TRL writes the batch that it last
+    sampled, so that with `steps_per_generation` or `num_iterations` above 1 several steps write the same one: it is
+    read once, at the first.
 
     verl (`trainer.rollout_data_dir`): `STEP.jsonl`: `input`, `output`, `gts`, `score`, `step`, and what the reward
-    function added. verl balances the batch before it writes it, so groups are the equal inputs of a step.
+    function or the trainer added. The trainer of verl 0.9 writes `uid` (PROMPT_ROLLOUT_OUTPUT), and groups are the
+    prompts in it. Older ones balance the batch before they write it, so there groups are the equal inputs of a step.
 
     Args:
         path: a file, or a folder of such files.
@@ -68,8 +78,8 @@ def read_log(
         UsageError: if there is no log, or its columns, groups or outcome cannot be told.
         MachineError: if a parquet file is to be read and pyarrow is not installed.
 
-    Source: TRL 1.16, trl/trainer/grpo_trainer.py `log`; verl, verl/trainer/ppo/ray_trainer.py `_dump_generations`.
-    Differs: none.
+    Source: TRL 0.29.1 and 1.16, trl/trainer/grpo_trainer.py `log`; verl 0.9.1, verl/trainer/ppo/v1/trainer_base.py
+    `_log_rollout_data` and verl/trainer/ppo/ray_trainer.py `_dump_generations`. Differs: none.
     """
     files = _files(Path(path))
     rows = [row for file in files for row in _rows(file)]
@@ -78,10 +88,10 @@ def read_log(
     place, first = rows[0]
     if set(_VERL) <= first.keys():
         read = [_verl(row, place, outcome or "score") for place, row in rows]
-        return _by_prompt(read, group_size)
+        return _by_prompt(read, _prompts(rows), group_size)
     if set(_TRL[:3]) <= first.keys():
-        column = outcome or _only_reward(first, place)
-        return _by_place([_trl(row, place, column) for place, row in rows], group_size)
+        column = outcome or _only_reward(rows)
+        return _by_place(_once([_trl(row, place, column) for place, row in rows]), group_size)
     wanted = f"TRL's ({', '.join(_TRL[:3])}, ...) or verl's ({', '.join(_VERL)}, ...)"
     raise UsageError(f"got columns {', '.join(sorted(first))}, wanted {wanted}", item=place)
 
@@ -101,7 +111,7 @@ def _files(path: Path) -> list[Path]:
 
 def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if file.suffix != ".parquet":
-        yield from read_objects(file)
+        yield from read_objects(file, bare_nan=True)
         return
     if find_spec("pyarrow") is None:
         raise MachineError("parquet files need pyarrow; install with: pip install 'stepcredit[datasets]'")
@@ -114,12 +124,13 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield f"{file}:{number}", row
 
 
-def _only_reward(row: Mapping[str, Any], place: str) -> str:
-    """TRL's only column of numbers beside its own."""
-    found = [name for name, value in row.items() if name not in _TRL and isinstance(value, int | float)]
+def _only_reward(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """TRL's only column of numbers beside its own; a row without a reward has null in it."""
+    columns = {name: None for _, row in rows for name, value in row.items() if isinstance(value, int | float)}
+    found = [name for name in columns if name not in _TRL]
     if len(found) != 1:
         raise UsageError(
-            f"which column is the outcome? name it (outcome=...) among {', '.join(found) or 'none'}", item=place
+            f"which column is the outcome? name it (outcome=...) among {', '.join(found) or 'none'}", item=rows[0][0]
         )
     return found[0]
 
@@ -150,21 +161,32 @@ def _step(row: Mapping[str, Any], place: str) -> int:
 
 
 def _text(row: Mapping[str, Any], name: str, place: str, *, asked: bool = False) -> str:
-    """A text, or messages: of a prompt the last user message, of a completion all of them."""
+    """A text, or messages: of a prompt the last user message, of a completion what the policy wrote."""
     value = row.get(name)
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and all(isinstance(message, Mapping) for message in value):
         messages: list[Mapping[str, Any]] = value
-        said = [str(m.get("content") or "") for m in messages if not asked or m.get("role") == "user"]
-        return said[-1] if asked and said else "".join(said)
+        role = "user" if asked else "assistant"
+        said = [_content(m.get("content")) for m in messages if m.get("role", role) == role]
+        if said:
+            return said[-1] if asked else "".join(said)
+        raise UsageError(f"{name} has no message of role {role}", item=place)
     raise UsageError(f"{name} must be a text or a list of messages, got {type(value).__name__}", item=place)
+
+
+def _content(value: Any) -> str:
+    """Of one message: its text, or the texts of its parts."""
+    if isinstance(value, list):
+        parts: list[Any] = value
+        return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
+    return str(value or "")
 
 
 def _number(row: Mapping[str, Any], name: str, place: str) -> float | None:
     if name not in row:
         raise UsageError(f"there is no column {name!r}; there are: {', '.join(sorted(row))}", item=place)
-    value = row[name]
+    value = _WRITTEN.get(row[name], row[name]) if isinstance(row[name], str) else row[name]
     if value is not None and not isinstance(value, int | float):
         raise UsageError(f"{name} must be a number or null, got {value!r}", item=place)
     return None if value is None or isnan(value) else float(value)
@@ -172,6 +194,18 @@ def _number(row: Mapping[str, Any], name: str, place: str) -> float | None:
 
 def _answer(row: Mapping[str, Any]) -> str | None:
     return next((str(row[name]) for name in _ANSWERS if row.get(name) is not None), None)
+
+
+def _once(rows: Sequence[LoggedRollout]) -> list[LoggedRollout]:
+    """TRL's rows without the steps that wrote the same batch as the step before them."""
+    kept: list[LoggedRollout] = []
+    before: list[tuple[object, ...]] = []
+    for _, run in groupby(rows, key=lambda row: row.step):
+        batch = list(run)
+        told: list[tuple[object, ...]] = [(r.prompt, r.completion, r.reward, r.advantage) for r in batch]
+        kept += [] if told == before else batch
+        before = told
+    return kept
 
 
 def _by_place(rows: Sequence[LoggedRollout], group_size: int | None) -> tuple[LoggedRollout, ...]:
@@ -188,11 +222,31 @@ def _by_place(rows: Sequence[LoggedRollout], group_size: int | None) -> tuple[Lo
     return tuple(replace(row, group=f"{row.step}/{number}") for number, part in enumerate(parts) for row in part)
 
 
-def _by_prompt(rows: Sequence[LoggedRollout], group_size: int | None) -> tuple[LoggedRollout, ...]:
-    """verl: groups are the equal inputs of a step."""
+def _prompts(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """verl: what tells the prompt of each row: its part of the uid, or the input."""
+    uids = [_UID.fullmatch(str(row.get("uid"))) for _, row in rows]
+    found: list[str] = []
+    seen: set[tuple[object, ...]] = set()
+    for uid, (place, row) in zip(uids, rows, strict=True):
+        if uid is None:
+            found.append(str(row["input"]))
+            continue
+        rollout = (row["step"], uid["prompt"], uid["rollout"])
+        if rollout in seen:
+            mend = "credit for rollouts of several turns is not read yet; keep the last output of each"
+            raise UsageError(f"rollout {uid['rollout']} of a prompt has several outputs; {mend}", item=place)
+        seen.add(rollout)
+        found.append(uid["prompt"])
+    return found
+
+
+def _by_prompt(
+    rows: Sequence[LoggedRollout], prompts: Sequence[str], group_size: int | None
+) -> tuple[LoggedRollout, ...]:
+    """verl: groups are the rows of one prompt in a step."""
     groups: dict[tuple[int, str], list[LoggedRollout]] = {}
-    for row in rows:
-        groups.setdefault((row.step, row.prompt), []).append(row)
+    for row, prompt in zip(rows, prompts, strict=True):
+        groups.setdefault((row.step, prompt), []).append(row)
     for (step, _), found in groups.items():
         if group_size is not None and len(found) != group_size:
             mend = "a prompt that a step asks twice cannot be told apart; leave group_size out to compare them together"

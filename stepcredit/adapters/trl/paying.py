@@ -27,13 +27,14 @@ class Paid:
     figures: dict[str, float]
 
 
-def pay(cuts: Sequence[Judgement | Steps], credit: StepCredit, *, group_size: int) -> Paid:
+def pay(cuts: Sequence[Judgement | Steps], credit: StepCredit, *, group_size: int, batch: int = 0) -> Paid:
     """Credit of a whole batch; statistics are taken over complete groups, whichever processes sampled them.
 
     Args:
         cuts: [N] steps or judgements of all processes, in their order.
         credit: the rule and its settings.
         group_size: completions of each prompt; groups are neighbours.
+        batch: index of the sampling call; the shuffled control draws by it.
 
     Raises:
         CreditError: if the batch is not made of whole groups, or the rule cannot read what the judge gives.
@@ -52,7 +53,9 @@ def pay(cuts: Sequence[Judgement | Steps], credit: StepCredit, *, group_size: in
             raise CreditError("the completions of the processes are not in the order of their groups", item=group.id)
     unit = credit.chosen.unit_for(credit.settings)
     given = [thoughts(cut) if unit == "thought" and isinstance(cut, Judgement) else cut for cut in cuts]
-    credited, summary = assign(groups, given, rule=credit.rule, settings=credit.settings, keep=credit.keep)
+    credited, summary = assign(
+        groups, given, rule=credit.rule, settings=credit.settings, keep=credit.keep, control=credit.control(batch)
+    )
     return Paid(credited, {**_outcome_figures(outcomes), **_judge_figures(cuts), **_credit_figures(summary)})
 
 

@@ -6,8 +6,10 @@ from typing import Any, final
 
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Checker, Judge, Splitter
+from stepcredit.core.seeds import derive
 from stepcredit.credit import Need, Rule, rule_named
 from stepcredit.credit.keep import Keep
+from stepcredit.credit.shuffled import ShuffledSettings
 
 _READ = frozenset({Need.OUTCOME, Need.FLAGS, Need.SCORES})
 """Signals that can be had of a TRL batch and a judge."""
@@ -33,6 +35,8 @@ class StepCredit:
         answer_column: column with the reference answer that the checker reads.
         judging: solutions that wait for the judge at the same time, in each process.
         timeout_s: seconds after which one solution's judging is given up, its steps unknown; `None` for no limit.
+        shuffled: seed of the control that gives the process credit to random steps of the batch (`credit.shuffled`):
+            a gain that it keeps is not due to credit assignment. `None` leaves credit where it belongs.
 
     Raises:
         UsageError: for an unknown rule, settings of another rule, a rule whose signals TRL's batch does not hold,
@@ -50,6 +54,7 @@ class StepCredit:
     answer_column: str = "answer"
     judging: int = 64
     timeout_s: float | None = None
+    shuffled: int | None = None
 
     def __post_init__(self) -> None:
         chosen = self.chosen
@@ -86,6 +91,10 @@ class StepCredit:
         """The checker, `None` where a reward function gives the outcome."""
         outcome: Any = self.outcome
         return outcome if hasattr(outcome, "check") else None
+
+    def control(self, batch: int) -> ShuffledSettings | None:
+        """The shuffle of a batch, alike in all processes; `None` without the control."""
+        return None if self.shuffled is None else ShuffledSettings(derive(self.shuffled, "shuffled", batch))
 
     def with_process_weight(self, weight: float) -> "StepCredit":
         """The same with another weight of the process stream, for a callback that alternates process and outcome.

@@ -83,15 +83,15 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         """TRL's batch with our advantages."""
         training = self.model.training
         size = self.num_generations if training else getattr(self, "num_generations_eval", self.num_generations)
-        self._outcome_reward.place = Place(self._batches_sampled, self.accelerator.process_index * len(inputs), size)
+        batch, first = self._batches_sampled, self.accelerator.process_index * len(inputs)
+        self._outcome_reward.place = Place(batch, first, size)
         self._batches_sampled += 1
         out: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if not training:
             return out
-        paid = pay(self._gathered(out), self.step_credit, group_size=size)
+        paid = pay(self._gathered(out), self.step_credit, group_size=size, batch=batch)
         for name, value in paid.figures.items():
             self._credit_figures[name].append(value)
-        first = self.accelerator.process_index * len(inputs)
         return self._with_advantages(out, paid.credits[first : first + len(inputs)], paid.credits)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
