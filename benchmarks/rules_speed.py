@@ -3,9 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/rules_speed.py [--tokens 1000000] [--rollouts 10000] [--repeats 9]
 
 Two ways. *From records*: `assign`, groups and judgements in, one `Credit` a rollout out, which is what a trainer calls.
-*Function alone*: columns in, one column out; grpo's is one gather, about the least that writing a column can take, so
-that the ratios say mostly how often a rule reads a column. Each repeat times grpo and, right after it, the rule; the
-figures are medians over the repeats, with the range of the ratio. Writes results/rules_speed.json and rules_speed.md.
+*Function alone*: columns in, one column out; grpo's writes one number a rollout, about the least that writing a column
+can take, so that the ratios say mostly how often a rule reads a column. *Parts*: operations that rules of steps and
+tokens cannot do without, alone: a rule takes at least the sum of its parts. Each repeat times grpo and, right after it,
+the other; the figures are medians over the repeats, with the range of the ratio. Writes results/rules_speed.json and
+rules_speed.md.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from credit_speed import GROUP_SIZE, batch, timed_ms
 from stepcredit.core.layout import Layout
 from stepcredit.core.records import Group, Judgement, Label, Outcome, Problem, Rollout, Steps, Verdict
 from stepcredit.credit import RULES, Need
+from stepcredit.credit.algebra import pooled, spread, sum_by_step, to_go, whiten
 from stepcredit.credit.batch import assign
 from stepcredit.credit.prl import PrlSettings
 from stepcredit.credit.rule import RECORDED
@@ -98,6 +101,23 @@ def calls(layout: Layout, columns: Mapping[Need, np.ndarray]) -> dict[str, tuple
     return found
 
 
+def parts(layout: Layout, columns: Mapping[Need, np.ndarray]) -> dict[str, Callable[[], object]]:
+    """Name -> one operation of the algebra, and the memory copy that all of them are more than."""
+    tokens = columns[Need.LOG_RATIO].astype(np.float64)
+    steps, rollouts = columns[Need.SCORES], columns[Need.OUTCOME].astype(np.float32)
+    column, target = np.ones(layout.tokens, np.float32), np.empty(layout.tokens, np.float32)
+    return {
+        "one memory copy of a float32 column": lambda: np.copyto(target, column),
+        "one number a rollout, to its tokens": lambda: spread(rollouts, layout, site="rollout"),
+        "one number a step, to its tokens": lambda: spread(steps.astype(np.float32), layout),
+        "steps standardised in their group": lambda: pooled(steps, layout),
+        "sums to go over steps": lambda: to_go(steps, layout, site="step"),
+        "sum of each step's tokens": lambda: sum_by_step(tokens, layout),
+        "whitening of a token column": lambda: whiten(tokens),
+        "sums to go over tokens": lambda: to_go(tokens, layout),
+    }
+
+
 def ratios(call: Callable[[], object], base: Callable[[], object], repeats: int) -> dict[str, Any]:
     """Median milliseconds, and the median and range of the ratio to `base`, called right before."""
     call()
@@ -121,6 +141,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         cells = [f"{one['ms']:.1f} ms | {one['ratio']:.2f} [{one['range'][0]:.2f}, {one['range'][1]:.2f}]"
                  for one in (records, alone)]  # fmt: skip
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "| part | alone | times grpo's |", "| --- | --- | --- |"]
+    for name, one in report["parts"].items():
+        low, high = one["range"]
+        lines.append(f"| {name} | {one['ms']:.2f} ms | {one['ratio']:.2f} [{low:.2f}, {high:.2f}] |")
     return "\n".join(lines) + "\n"
 
 
@@ -133,16 +157,18 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     layout = batch(options.tokens, options.rollouts, rng)
-    timed = calls(layout, columns_of(layout, rng))
+    columns = columns_of(layout, rng)
+    timed, pieces = calls(layout, columns), parts(layout, columns)
     gc.freeze()  # the records are not garbage: a collection in the middle of a call would time them
     base = timed["grpo"]
     figures = {
         name: (ratios(own[0], base[0], max(options.repeats // 3, 3)), ratios(own[1], base[1], options.repeats))
         for name, own in timed.items()
     }
+    least = {name: ratios(call, base[1], options.repeats) for name, call in pieces.items()}
     facts = {"tokens": layout.tokens, "rollouts": layout.rollouts, "steps": layout.steps, "repeats": options.repeats}
     facts |= {"machine": platform.machine(), "numpy": np.__version__}
-    report = {"facts": facts, "figures": figures}
+    report = {"facts": facts, "figures": figures, "parts": least}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "rules_speed.json").write_text(json.dumps(report, indent=1) + "\n")
     (RESULTS / "rules_speed.md").write_text(markdown(report))

@@ -75,6 +75,11 @@ class Layout:
         return frozen(self.rollout_of_step[self.step_of_token], np.int32)
 
     @cached_property
+    def token_steps(self) -> Int64[np.ndarray, " T"]:
+        """[T] `step_of_token` as numpy indexes with: a gather by it takes half as long as one by int32."""
+        return frozen(self.step_of_token, np.int64)
+
+    @cached_property
     def group_of_step(self) -> Int32[np.ndarray, " S"]:
         """[S] group of each step."""
         return frozen(self.group_of_rollout[self.rollout_of_step], np.int32)
@@ -113,6 +118,52 @@ class Layout:
     def step_starts(self) -> Int64[np.ndarray, " N+1"]:
         """[N + 1] first step of each rollout, and S."""
         return _starts(self.steps_of_rollout)
+
+    @cached_property
+    def tokens_left(self) -> Int32[np.ndarray, " T"]:
+        """[T] tokens from each one to the end of its rollout, itself included."""
+        return _left(self.tokens_of_rollout)
+
+    @cached_property
+    def steps_left(self) -> Int32[np.ndarray, " S"]:
+        """[S] steps from each one to the end of its rollout, itself included."""
+        return _left(self.steps_of_rollout)
+
+    @cached_property
+    def place_of_token(self) -> Int64[np.ndarray, " T"]:
+        """[T] one number for each position of each group: the n-th tokens of a group's rollouts have the same.
+
+        Places of a group stand side by side, as many as its longest rollout has tokens, those of the last group last.
+
+        >>> Layout(np.arange(4), np.array([0, 0, 1, 2]), np.array([0, 0, 1])).place_of_token
+        array([0, 1, 0, 2])
+        """
+        longest = np.zeros(self.groups, np.int64)
+        np.maximum.at(longest, self.group_of_rollout, self.tokens_of_rollout)
+        first = (np.cumsum(longest) - longest)[self.group_of_rollout] - self.token_starts[:-1]
+        return frozen(np.repeat(first, self.tokens_of_rollout) + np.arange(self.tokens), np.int64)
+
+    def holders(self, found: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " N"]:
+        """Rollouts of which an entry was found, such as an unknown one.
+
+        Args:
+            found: [S] or [T] True for steps or tokens that were found.
+
+        Returns:
+            [N] True for rollouts with at least one of them.
+
+        Raises:
+            LayoutError: if there is not one entry a step or token.
+
+        >>> Layout(np.arange(3), np.array([0, 0, 1]), np.zeros(2)).holders(np.array([False, True, False]))
+        array([ True, False])
+        """
+        if len(found) not in (self.steps, self.tokens):
+            raise LayoutError(f"found has {len(found)} entries for {self.steps} steps and {self.tokens} tokens")
+        owner = self.rollout_of_step if len(found) == self.steps else self.rollout_of_token
+        held = np.zeros(self.rollouts, np.bool_)
+        held[owner[found]] = True
+        return held
 
 
 @final
@@ -171,6 +222,11 @@ def _renumber(column: Int32[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
 
 def _starts(sizes: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n+1"]:
     return frozen(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]), np.int64)
+
+
+def _left(sizes: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " m"]:
+    ends = np.cumsum(sizes, dtype=np.int32)
+    return frozen(np.repeat(ends, sizes) - np.arange(sizes.sum(), dtype=np.int32), np.int32)
 
 
 def _check_counting(column: Int32[np.ndarray, " n"], name: str, *, size: int | None = None) -> None:

@@ -6,10 +6,11 @@ stays NaN in the place that it had. No loop runs over tokens, steps or rollouts.
 """
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int, Int32, Num
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.layout import Layout
@@ -23,6 +24,9 @@ Site = Literal["token", "step", "rollout"]
 
 FLAT = 1e-6
 """A standard deviation below this counts as no spread at all: standardised values are 0 (tp_grpo.md 1.6)."""
+
+CACHED = 32_768
+"""Entries that sums to go are taken over at a time: all passes find them in the processor's cache."""
 
 
 def standardise(
@@ -97,40 +101,46 @@ def pooled(
 
 
 def whiten(
-    values: Float[np.ndarray, " T"],
+    values: Float[np.ndarray, " n"],
     *,
-    mask: Bool[np.ndarray, " T"] | None = None,
+    weights: Num[np.ndarray, " n"] | Bool[np.ndarray, " n"] | None = None,
     std: Std = "population",
     epsilon: float = 0.0,
-) -> Float64[np.ndarray, " T"]:
+) -> Float64[np.ndarray, " n"]:
     """Values of the whole batch with mean 0 and standard deviation 1, over what is known and counts.
 
     Args:
-        values: [T] any column; NaN (unknown) is left out and stays NaN.
-        mask: [T] True for entries that count; the others become 0. `None` counts all.
+        values: [n] any column; NaN (unknown) is left out and stays NaN.
+        weights: [n] how often each value counts: a mask, or the tokens of each step; values that do not count become 0.
+            `None` counts each once.
         std: as in `standardise`.
         epsilon: added to the standard deviation.
 
     Returns:
-        [T] whitened values; 0 if they have no spread, NaN if fewer than two are known.
+        [n] whitened values; 0 if they have no spread, NaN if fewer than two are known.
 
     Source: credit.md 2.1 to 2.3 (VinePPO, PURE and PRIME whiten last). Differs: none.
 
-    >>> whiten(np.array([3.0, 1.0, 7.0]), mask=np.array([True, True, False]))
+    >>> whiten(np.array([3.0, 1.0, 7.0]), weights=np.array([True, True, False]))
     array([ 1., -1.,  0.])
     """
-    counts = np.ones(len(values), np.bool_) if mask is None else mask
-    _check_length(counts, len(values), "mask")
+    counts = np.ones(len(values), np.bool_) if weights is None else weights != 0
+    _check_length(counts, len(values), "weights")
+
+    def total(column: np.ndarray) -> float:
+        return float((column if weights is None else column * weights).sum())
+
     known = counts & ~np.isnan(values)
-    size = np.count_nonzero(known)
+    size = np.count_nonzero(known) if weights is None else total(known)
     if size < 2:
         return np.where(counts, np.nan, 0.0)
-    centred = np.where(known, values, 0.0).astype(np.float64)
-    centred -= centred.sum() / size
-    centred[~known] = 0.0
-    deviation = math.sqrt(np.square(centred).sum() / (size - (std == "sample")))
-    scaled = centred * 0.0 if deviation < FLAT else centred / (1.0 if std == "none" else deviation + epsilon)
-    return np.where(counts & ~known, np.nan, scaled)
+    white = np.where(known, values, 0.0).astype(np.float64, copy=False)
+    white -= total(white) / size
+    white[~known] = 0.0
+    deviation = math.sqrt(total(np.square(white)) / (size - (std == "sample")))
+    white /= math.inf if deviation < FLAT else 1.0 if std == "none" else deviation + epsilon
+    white[counts & ~known] = np.nan
+    return white
 
 
 def spread(values: Float[np.ndarray, " n"], layout: Layout, *, site: Site = "step") -> Float[np.ndarray, " T"]:
@@ -152,9 +162,10 @@ def spread(values: Float[np.ndarray, " n"], layout: Layout, *, site: Site = "ste
     >>> spread(np.array([0.5, -1.0]), Layout(np.array([0, 0, 1]), np.array([0, 0]), np.zeros(1)))
     array([ 0.5,  0.5, -1. ])
     """
-    sizes = _tokens_of(layout, site)
-    _check_length(values, len(sizes), f"values a {site}")
-    return np.repeat(values, sizes)
+    if site == "token":
+        raise CreditError(f"only steps and rollouts spread to tokens, got {site!r}")
+    _check_length(values, layout.steps if site == "step" else layout.rollouts, f"values a {site}")
+    return values.take(layout.token_steps) if site == "step" else np.repeat(values, layout.tokens_of_rollout)
 
 
 def sum_by_step(
@@ -176,8 +187,8 @@ def sum_by_step(
     array([3., 4.])
     """
     _check_length(values, layout.tokens, "values")
-    sums = np.bincount(layout.step_of_token, weights=_counted(values, mask), minlength=layout.steps)
-    return sums.astype(np.float64, copy=False)  # an empty bincount is of integers, weights or not
+    column = values if mask is None else _counted(values, mask)
+    return np.add.reduceat(column, layout.step_token_starts[:-1], dtype=np.float64)
 
 
 def to_go(
@@ -218,16 +229,16 @@ def to_go(
     """
     if not 0.0 <= decay <= 1.0:
         raise CreditError(f"decay must be in [0, 1], got {decay}")
-    left = _left_in_rollout(layout, site)
+    if site == "rollout":
+        raise CreditError(f"a sum to go runs over tokens or steps, got {site!r}")
+    left = layout.steps_left if site == "step" else layout.tokens_left
+    starts = layout.step_starts if site == "step" else layout.token_starts
     column = summable(values, summed_by=summed_by)
     _check_length(column, len(left), f"values a {site}")
     total = _counted(column, mask)
-    longest = int(left.max(initial=0))
-    shift, weight = 1, decay
-    while shift < longest and weight > 0.0:
-        later = np.where(left[:-shift] > shift, total[shift:], 0.0)
-        total[:-shift] += later if weight == 1.0 else weight * later
-        shift, weight = 2 * shift, weight * weight
+    cuts = np.unique(starts[np.searchsorted(starts, np.append(np.arange(0, len(left), CACHED), len(left)))])
+    for first, last in pairwise(cuts.tolist()):  # whole rollouts
+        _sum_to_go(total[first:last], left[first:last], decay)
     return total
 
 
@@ -350,11 +361,9 @@ def _standardised(
     """[n] values standardised within each of `size` owners; the two-pass form, so that large means do no harm."""
     centred, count = _centred(values, owner, size)
     squares = np.bincount(owner, weights=np.where(np.isnan(centred), 0.0, centred**2), minlength=size)
-    degrees = np.maximum(count - (std == "sample"), 1)
-    deviation = np.sqrt(squares / degrees)
+    deviation = np.sqrt(squares / np.maximum(count - (std == "sample"), 1))
     divisor = np.ones(size) if std == "none" else deviation + epsilon
-    scaled = centred / np.where(deviation < FLAT, 1.0, divisor)[owner]
-    return np.where((deviation < FLAT)[owner] & ~np.isnan(centred), 0.0, scaled)
+    return centred / np.where(deviation < FLAT, np.inf, divisor)[owner] + 0.0  # 0 without spread, and not -0
 
 
 def _centred(
@@ -362,27 +371,20 @@ def _centred(
 ) -> tuple[Float64[np.ndarray, " n"], Int[np.ndarray, " m"]]:
     """[n] values less the mean of what is known of their owner, NaN where unknown or alone; [size] known values."""
     known = ~np.isnan(values)
-    count = np.bincount(owner, weights=known, minlength=size).astype(np.int64)
-    mean = np.bincount(owner, weights=np.where(known, values, 0.0), minlength=size) / np.maximum(count, 1)
-    return np.where((count < 2)[owner], np.nan, values - mean[owner]), count
+    count = np.bincount(owner[known], minlength=size)
+    total = np.bincount(owner, weights=np.where(known, values, 0.0), minlength=size)
+    mean = np.where(count < 2, np.nan, total) / np.maximum(count, 1)
+    return values - mean[owner], count
 
 
-def _tokens_of(layout: Layout, site: Site) -> Int[np.ndarray, " n"]:
-    """[S] or [N] tokens of each step or rollout; they stand side by side, so that spreading is repeating."""
-    if site == "token":
-        raise CreditError(f"only steps and rollouts spread to tokens, got {site!r}")
-    return layout.tokens_of_step if site == "step" else layout.tokens_of_rollout
-
-
-def _left_in_rollout(layout: Layout, site: Site) -> Int[np.ndarray, " n"]:
-    """[T] or [S] entries from each one to the end of its rollout, itself included."""
-    if site == "token":
-        owner, starts = layout.rollout_of_token, layout.token_starts
-    elif site == "step":
-        owner, starts = layout.rollout_of_step, layout.step_starts
-    else:
-        raise CreditError(f"a sum to go runs over tokens or steps, got {site!r}")
-    return starts[1:].astype(np.int32)[owner] - np.arange(len(owner), dtype=np.int32)
+def _sum_to_go(total: Float64[np.ndarray, " n"], left: Int32[np.ndarray, " n"], decay: float) -> None:
+    """`to_go` in place, from what is left of each entry's rollout."""
+    longest = int(left.max(initial=0))
+    shift, weight = 1, decay
+    while shift < longest and weight > 0.0:
+        later = np.where(left[:-shift] > shift, total[shift:], 0.0)
+        total[:-shift] += later if weight == 1.0 else weight * later
+        shift, weight = 2 * shift, weight * weight
 
 
 def _counted(values: Float[np.ndarray, " n"], mask: Bool[np.ndarray, " n"] | None) -> Float64[np.ndarray, " n"]:

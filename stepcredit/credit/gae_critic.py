@@ -8,9 +8,9 @@ from jaxtyping import Float, Float32
 
 from stepcredit.core.errors import CreditError, UsageError
 from stepcredit.core.layout import Layout
-from stepcredit.credit.algebra import Std, gae, spread
+from stepcredit.credit.algebra import Std, gae
 from stepcredit.credit.choices import check_choice, check_number
-from stepcredit.credit.vineppo import finished, node_starts, written
+from stepcredit.credit.vineppo import by_step, nodes_ending
 
 
 @final
@@ -78,16 +78,9 @@ def gae_critic(
     >>> gae_critic(layout, np.array([1.0]), values, settings=GaeCriticSettings(lam=0.0, whiten=False))
     array([-0.25,  0.75], dtype=float32)
     """
-    nodes = layout.steps + layout.rollouts
-    for name, column, want in (("rewards", rewards, layout.rollouts), ("values", values, nodes)):
-        if len(column) != want:
-            raise CreditError(f"{name}: got {len(column)} entries, the layout has {want}")
-    node, paid = np.array(values, np.float64), np.zeros(layout.steps)
-    node[node_starts(layout)[1:] - 1] = 0.0
-    filled = layout.steps_of_rollout > 0
+    if len(rewards) != layout.rollouts:
+        raise CreditError(f"rewards: got {len(rewards)} entries, the layout has {layout.rollouts}")
+    paid, filled = np.zeros(layout.steps), layout.steps_of_rollout > 0
     paid[layout.step_starts[1:][filled] - 1] = rewards[filled]
-    steps = gae(paid, node, layout, gamma=settings.gamma, lam=settings.lam)
-    unknown = np.bincount(layout.rollout_of_step, weights=np.isnan(steps), minlength=layout.rollouts) > 0
-    steps[unknown[layout.rollout_of_step]] = np.nan
-    counted = written(trained, layout.tokens)
-    return finished(spread(steps, layout), counted, white=settings.whiten, std=settings.std, epsilon=settings.epsilon)
+    steps = gae(paid, nodes_ending(layout, values, 0.0), layout, gamma=settings.gamma, lam=settings.lam)
+    return by_step(layout, steps, trained, white=settings.whiten, std=settings.std, epsilon=settings.epsilon)

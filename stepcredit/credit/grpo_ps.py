@@ -68,7 +68,7 @@ def grpo_ps(layout: Layout, scores: Float[np.ndarray, " S"], *, settings: GrpoPs
         compared = np.bincount(layout.group_of_step, weights=~unknown, minlength=layout.groups) >= 2
         standardised = np.where(unknown & compared[layout.group_of_step], 0.0, standardised)
     else:
-        dropped = np.bincount(layout.rollout_of_step, weights=unknown, minlength=layout.rollouts) > 0
+        dropped = layout.holders(unknown)
         standardised = np.where(dropped[layout.rollout_of_step], np.nan, standardised)
     signal = Signal(standardised, "standardised scores", additive=False)
     return spread(to_go(signal, layout, site="step", summed_by="grpo_ps").astype(np.float32), layout)

@@ -1,6 +1,7 @@
 """PRIME: outcome credit plus the sum to go of an implicit process reward, the log-ratio of an outcome model."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, final
 
 import numpy as np
@@ -107,11 +108,11 @@ def prime(
             raise CreditError(f"{name}: got {len(column)} entries, the layout has {want}")
     counted = written(trained if settings.process_weight else None, layout.tokens)
     q = np.where(counted, token_scores, 0.0).astype(np.float64) if settings.process_weight else np.zeros(layout.tokens)
-    lost = np.bincount(layout.rollout_of_token, weights=np.isnan(q), minlength=layout.rollouts) > 0
+    lost = layout.holders(np.isnan(q))
     known = np.where(lost, np.nan, rewards)
     inside = accuracy_within(layout, known, low=settings.accuracy_low, high=settings.accuracy_high)
     advantages = spread(leave_one_out(known, layout), layout, site="rollout")
-    counted &= inside[layout.rollout_of_token] | np.isnan(advantages)
+    counted &= spread(inside, layout, site="rollout") | np.isnan(advantages)
     if settings.process_weight:
         within = inside & ~np.isnan(known)
         process = _process(layout, q, counted, within=within, settings=settings)
@@ -200,6 +201,7 @@ def over_baseline(
     array([ 3., -1., -1.])
     """
     owner, group = layout.rollout_of_token, layout.group_of_rollout
+    by_token = partial(spread, layout=layout, site="rollout")
     q = np.where(counted, token_scores, 0.0).astype(np.float64)
     sizes = np.bincount(owner, weights=counted, minlength=layout.rollouts)
     part = np.ones(layout.rollouts, np.bool_) if known is None else known
@@ -208,13 +210,13 @@ def over_baseline(
     total = np.bincount(group, weights=np.where(part, means, 0.0), minlength=layout.groups)
     others = np.maximum(count - 1, 1)[group]
     if baseline == "released":
-        over = q * (1.0 + 1.0 / others)[owner] - (total[group] / others)[owner]
+        over = q * by_token(1.0 + 1.0 / others) - by_token(total[group] / others)
     elif baseline == "leave_one_out":
-        over = q - ((total[group] - means) / others)[owner]
+        over = q - by_token((total[group] - means) / others)
     else:
         over = q
     compared = part & (count >= 2)[group]
-    return np.where(counted, np.where(compared[owner], over, np.nan), 0.0)
+    return np.where(counted, np.where(by_token(compared), over, np.nan), 0.0)
 
 
 def _process(
@@ -227,6 +229,6 @@ def _process(
 ) -> Float64[np.ndarray, " T"]:
     """[T] the implicit reward's stream: scaled, less the baseline, summed to the end."""
     if settings.process_scale == "batch_max":
-        sums = np.abs(to_go(q, layout)[within[layout.rollout_of_token] & counted])
+        sums = np.abs(to_go(q, layout)[spread(within, layout, site="rollout") & counted])
         q = q / (sums.max(initial=0.0) + _EPSILON)
     return to_go(over_baseline(layout, q, counted, baseline=settings.baseline, known=within), layout)

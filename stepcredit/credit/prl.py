@@ -206,8 +206,7 @@ def to_come(
     inclusive = to_go(Signal(sum_by_step(kappa, layout), "log_ratio", additive=True), layout, site="step")
     if own_step == "all":
         return inclusive
-    last = np.diff(layout.rollout_of_step, append=layout.rollouts) != 0
-    later = np.where(last, 0.0, np.append(inclusive[1:], 0.0))
+    later = np.where(layout.steps_left == 1, 0.0, np.append(inclusive[1:], 0.0))
     return later if own_step == "none" else later + kappa[layout.step_token_starts[1:] - 1]
 
 
@@ -230,17 +229,12 @@ def _less_baseline(layout: Layout, cost: Float64[np.ndarray, " T"], settings: Pr
     """[T] cost less the mean of the group's other rollouts at the same position; one that has ended costs 0 there."""
     if settings.baseline == "none":
         return cost
-    owner = layout.rollout_of_token
-    group = layout.group_of_rollout[owner]
-    longest = np.zeros(layout.groups, np.int64)
-    np.maximum.at(longest, layout.group_of_rollout, layout.tokens_of_rollout)
-    place = (np.cumsum(longest) - longest)[group] + np.arange(layout.tokens) - layout.token_starts[owner]
-    unknown = np.bincount(owner, weights=np.isnan(cost), minlength=layout.rollouts) > 0
-    known = np.where(unknown[owner], 0.0, cost)
-    total = np.bincount(place, weights=known, minlength=int(longest.sum()))
+    unknown = layout.holders(np.isnan(cost))
+    known = np.where(spread(unknown, layout, site="rollout"), 0.0, cost)
+    total = np.bincount(layout.place_of_token, weights=known)
     members = np.bincount(layout.group_of_rollout, weights=~unknown, minlength=layout.groups)
-    others = members[group] - ~unknown[owner]
-    return cost - (total[place] - known) / np.maximum(others, 1.0)
+    others = np.maximum(members[layout.group_of_rollout] - ~unknown, 1.0)
+    return cost - (total[layout.place_of_token] - known) / spread(others, layout, site="rollout")
 
 
 def _mean_of_steps(layout: Layout, cost: Float64[np.ndarray, " S"]) -> Float64[np.ndarray, " N"]:

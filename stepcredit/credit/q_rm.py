@@ -94,8 +94,8 @@ def q_rm(
         off += settings.kl_weight * np.abs(_asked("log_ratio", log_ratio, layout.tokens, weight="kl_weight"))
     logits = np.where(counted, token_scores, 0.0).astype(np.float64)
     unknown = counted & (np.isnan(logits) | np.isnan(off))
-    lost = np.bincount(layout.rollout_of_token, weights=unknown, minlength=layout.rollouts) > 0
-    logits[lost[layout.rollout_of_token] & counted] = np.nan
+    lost = layout.holders(unknown)
+    logits[spread(lost, layout, site="rollout") & counted] = np.nan
     return np.where(counted, _scaled(logits, counted, settings) - off, 0.0).astype(np.float32)
 
 
@@ -104,7 +104,7 @@ def _scaled(
 ) -> Float64[np.ndarray, " T"]:
     """[T] logits on the scale that is asked for, by the statistics of those that count and are known."""
     if settings.logit_scale == "standardise":
-        return whiten(logits, mask=counted, std=settings.std, epsilon=settings.epsilon)
+        return whiten(logits, weights=counted, std=settings.std, epsilon=settings.epsilon)
     if settings.logit_scale == "none" or settings.std == "none":
         return logits
     found = logits[counted & ~np.isnan(logits)]

@@ -12,6 +12,7 @@ from stepcredit.core.layout import Layout
 from stepcredit.core.records import Steps
 from stepcredit.credit.algebra import Std, gae, spread, standardise
 from stepcredit.credit.choices import check_choice, check_number
+from stepcredit.credit.vineppo import nodes_ending
 
 Baseline = Literal["group", "critic"]
 """What the mixed reward is compared with: the rollout's group, or a critic's values."""
@@ -112,11 +113,7 @@ def rlsp(
         return spread(standardised.astype(np.float32), layout, site="rollout")
     if values is None:
         raise CreditError("rlsp with baseline 'critic' needs values, one a node")
-    nodes = np.array(values, np.float64)
-    if len(nodes) != layout.steps + layout.rollouts:
-        raise CreditError(f"values: got {len(nodes)} entries, the layout has {layout.steps + layout.rollouts} nodes")
-    nodes[layout.step_starts[1:] + np.arange(layout.rollouts)] = mixed
-    advantages = gae(np.zeros(layout.steps), nodes, layout, lam=settings.lam)
+    advantages = gae(np.zeros(layout.steps), nodes_ending(layout, values, mixed), layout, lam=settings.lam)
     return spread(advantages.astype(np.float32), layout)
 
 

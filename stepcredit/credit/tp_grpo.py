@@ -111,8 +111,8 @@ def tp_grpo(
     if settings.unit == "thought":
         process = -reward[owner] * np.where(told, flags, 0.0)
     else:
-        last = np.diff(owner, append=layout.rollouts) != 0
-        process = to_go(reward[owner] * np.where(told & ~last, 1.0 - 2.0 * flags, 0.0), layout, site="step")
+        paid = told & (layout.steps_left > 1)
+        process = to_go(reward[owner] * np.where(paid, 1.0 - 2.0 * flags, 0.0), layout, site="step")
     advantages = outcome[owner] + process
     if settings.on_unknown == "drop":
         advantages[_silenced(layout, unknown, "drop")[owner]] = np.nan
@@ -198,7 +198,7 @@ def _silenced(layout: Layout, unknown: Bool[np.ndarray, " S"], on_unknown: OnUnk
     """[N] True for rollouts whose verdicts are not used at all, because one of them is unknown."""
     if on_unknown == "neutral":
         return np.zeros(layout.rollouts, np.bool_)
-    return np.bincount(layout.rollout_of_step, weights=unknown, minlength=layout.rollouts) > 0
+    return layout.holders(unknown)
 
 
 def _check_signals(

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.layout import Layout
-from stepcredit.credit.algebra import Std, gae, leave_one_out, spread, whiten
+from stepcredit.credit.algebra import Std, gae, leave_one_out, spread, sum_by_step, whiten
 from stepcredit.credit.choices import check_choice, check_number
 
 Root = Literal["sampled", "leave_one_out"]
@@ -82,12 +82,9 @@ def vineppo(
     >>> vineppo(layout, np.array([1.0]), values, settings=VineppoSettings(whiten=False))
     array([-0.5,  1.5], dtype=float32)
     """
-    node = _nodes(layout, rewards, values, settings)
-    steps = gae(np.zeros(layout.steps), node, layout, lam=0.0)
-    unknown = np.bincount(layout.rollout_of_step, weights=np.isnan(steps), minlength=layout.rollouts) > 0
-    steps[(unknown | np.isnan(rewards))[layout.rollout_of_step]] = np.nan
-    counted = written(trained, layout.tokens)
-    return finished(spread(steps, layout), counted, white=settings.whiten, std=settings.std, epsilon=settings.epsilon)
+    steps = gae(np.zeros(layout.steps), _nodes(layout, rewards, values, settings), layout, lam=0.0)
+    steps[np.isnan(rewards)[layout.rollout_of_step]] = np.nan
+    return by_step(layout, steps, trained, white=settings.whiten, std=settings.std, epsilon=settings.epsilon)
 
 
 def node_starts(layout: Layout) -> Int64[np.ndarray, " N+1"]:
@@ -99,6 +96,66 @@ def node_starts(layout: Layout) -> Int64[np.ndarray, " N+1"]:
     array([0, 3, 5])
     """
     return layout.step_starts + np.arange(layout.rollouts + 1)
+
+
+def nodes_ending(
+    layout: Layout, values: Float[np.ndarray, " nodes"], end: Float[np.ndarray, " N"] | float
+) -> Float64[np.ndarray, " nodes"]:
+    """[S + N] a copy of the node values with another value at the end of each rollout.
+
+    Args:
+        layout: the batch.
+        values: [S + N] node values; those of the ends are not read.
+        end: [N] what stands at the ends, or one number for all.
+
+    Raises:
+        CreditError: if the column has another length.
+
+    Source: credit.md 3.1. Differs: none.
+
+    >>> nodes_ending(Layout(np.zeros(2), np.zeros(1), np.zeros(1)), np.array([0.5, np.nan]), np.array([1.0]))
+    array([0.5, 1. ])
+    """
+    if len(values) != layout.steps + layout.rollouts:
+        raise CreditError(f"values: got {len(values)} entries, the layout has {layout.steps + layout.rollouts} nodes")
+    node = np.array(values, np.float64)
+    node[node_starts(layout)[1:] - 1] = end
+    return node
+
+
+def by_step(
+    layout: Layout,
+    steps: Float64[np.ndarray, " S"],
+    trained: Float[np.ndarray, " T"] | None,
+    *,
+    white: bool,
+    std: Std,
+    epsilon: float,
+) -> Float32[np.ndarray, " T"]:
+    """[T] advantages of steps as a rule returns them: NaN in rollouts with an unknown one, otherwise as `finished`.
+
+    Whitening steps, each as often as it has tokens that count, is whitening tokens; steps are ten times fewer.
+
+    Args:
+        layout: the batch.
+        steps: [S] before the whitening, NaN where unknown.
+        trained: as in `written`.
+        white: True whitens over the tokens that count and are known.
+        std: as in `algebra.whiten`.
+        epsilon: as in `algebra.whiten`.
+
+    Source: credit.md 3.5. Differs: none.
+
+    >>> layout = Layout(np.array([0, 0, 1, 1]), np.zeros(2), np.zeros(1))
+    >>> by_step(layout, np.array([3.0, 1.0]), None, white=True, std="population", epsilon=0.0)
+    array([ 1.,  1., -1., -1.], dtype=float32)
+    """
+    counted = written(trained, layout.tokens)
+    steps = np.where(layout.holders(np.isnan(steps))[layout.rollout_of_step], np.nan, steps)
+    if white:
+        tokens = layout.tokens_of_step if trained is None else sum_by_step(counted, layout)
+        steps = whiten(steps, weights=tokens, std=std, epsilon=epsilon)
+    return finished(spread(steps.astype(np.float32), layout), counted, white=False, std=std, epsilon=epsilon)
 
 
 def finished(
@@ -119,8 +176,10 @@ def finished(
     array([ 1., -1.], dtype=float32)
     """
     if white:
-        advantages = whiten(advantages, mask=counted, std=std, epsilon=epsilon)
-    return np.where(counted, advantages, 0.0).astype(np.float32)
+        advantages = whiten(advantages, weights=counted, std=std, epsilon=epsilon)
+    paid = advantages.astype(np.float32)
+    paid[~counted] = 0.0
+    return paid
 
 
 def written(trained: Float[np.ndarray, " T"] | None, tokens: int) -> Bool[np.ndarray, " T"]:
@@ -151,13 +210,9 @@ def _nodes(
     layout: Layout, rewards: Float[np.ndarray, " N"], values: Float[np.ndarray, " nodes"], settings: VineppoSettings
 ) -> Float64[np.ndarray, " nodes"]:
     """[S + N] values with the outcome at the end, the root that is asked for, and no gap if they are filled."""
-    if len(values) != layout.steps + layout.rollouts:
-        raise CreditError(f"values: got {len(values)} entries, the layout has {layout.steps + layout.rollouts} nodes")
     others = rewards - leave_one_out(rewards, layout)
-    node, starts = np.array(values, np.float64), node_starts(layout)
-    node[starts[1:] - 1] = rewards
-    filled = layout.steps_of_rollout > 0
-    first = starts[:-1][filled]
+    node, filled = nodes_ending(layout, values, rewards), layout.steps_of_rollout > 0
+    first = node_starts(layout)[:-1][filled]
     if settings.root == "leave_one_out":
         node[first] = others[filled]
     if settings.on_unknown == "drop":

@@ -37,8 +37,15 @@ class Module:
 @cache
 def modules(*folders: str) -> tuple[Module, ...]:
     """Parsed modules below the folders, by default the package's."""
-    paths = (path for folder in folders or ("stepcredit",) for path in sorted((ROOT / folder).rglob("*.py")))
-    return tuple(Module(path, text := path.read_text(encoding="utf-8"), ast.parse(text)) for path in paths)
+    return tuple(
+        module(path) for folder in folders or ("stepcredit",) for path in sorted((ROOT / folder).rglob("*.py"))
+    )
+
+
+@cache
+def module(path: Path) -> Module:
+    """One file, parsed once for all rules."""
+    return Module(path, text := path.read_text(encoding="utf-8"), ast.parse(text))
 
 
 @cache

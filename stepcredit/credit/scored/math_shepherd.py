@@ -112,5 +112,5 @@ def without_unknown(
     (array([0. , 0.5]), array([ True, False]))
     """
     unknown = np.isnan(scores)
-    dropped = np.bincount(layout.rollout_of_step, weights=unknown, minlength=layout.rollouts) > 0
+    dropped = layout.holders(unknown)
     return np.where(unknown, 0.0, scores).astype(np.float64), dropped & (not neutral)

@@ -103,8 +103,7 @@ def pure(
     paid = spread(level, layout)
     if settings.baseline == "leave_one_out":
         share = settings.process_weight * others_reward(layout, earned) / settings.max_tokens
-        left = layout.token_starts[1:][layout.rollout_of_token] - np.arange(layout.tokens)
-        paid -= spread(share, layout, site="rollout") * left
+        paid -= spread(share, layout, site="rollout") * layout.tokens_left
     return _finished(paid, settings)
 
 
