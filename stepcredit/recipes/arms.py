@@ -15,6 +15,7 @@ from stepcredit.core.records import Credit, Outcome, Problem
 from stepcredit.core.seeds import derive
 from stepcredit.engines.embedded.checkpoint import load_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.embedded.model import CausalLM
 from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs, weights_fingerprint
 from stepcredit.evaluation.policy import pass_at_k
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge
@@ -22,7 +23,10 @@ from stepcredit.judges.intrinsic.statistics import TaskCounts
 from stepcredit.judges.intrinsic.world_markers import WorldGrammar
 from stepcredit.judges.wrappers import FlippedJudge
 from stepcredit.recipes.arm_rules.credit import ArmCredit
+from stepcredit.recipes.arm_rules.frozen import frozen_policy
+from stepcredit.recipes.arm_rules.settings import START
 from stepcredit.recipes.arm_rules.signals import ArmSignals, arm_signals
+from stepcredit.recipes.arm_rules.trained import Start
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe
 from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.judges import Account, BuiltJudge, build_judge
@@ -132,6 +136,8 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
             judge = await build_judge(job.arm, job.checkpoint, folder, seed=job.seed)
             parts, signals = _parts(job, task, policy, sampler=sampler, judge=judge)
             account, shown = Account(folder, judge, signal_tokens=lambda: signals.tokens), _Shown(folder)
+            await signals.prepare(folder, task, sampler)
+            account.keep()
 
             def on_credit(round_index: int, credited: Sequence[Credit]) -> None:
                 account.keep()
@@ -169,11 +175,13 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
 
 
 def _manifest(job: ArmJob, task: WorldTask) -> dict[str, Any]:
+    own = {} if job.arm.reference == START else {"reference": _reference(job, task).fingerprint()}
     return {
         "arm": job.name,
         "seed": job.seed,
         "recipe": job.recipe.model_dump(mode="json", exclude={"arms"}),
         "settings": job.arm.model_dump(mode="json"),
+        **own,
         "tokenizer": task.tokenizer.fingerprint,
         "versions": {name: version(name) for name in ("stepcredit", "torch", "numpy")},
     }
@@ -182,31 +190,26 @@ def _manifest(job: ArmJob, task: WorldTask) -> dict[str, Any]:
 def _parts(
     job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: BuiltJudge
 ) -> tuple[Parts, ArmSignals]:
-    part = job.recipe.learner
-    learner = TorchLearner(
-        policy,
-        LearnerSettings(
-            learning_rate=job.arm.learning_rate or part.learning_rate,
-            loss=part.loss,
-            eps_low=part.eps_low,
-            eps_high=part.eps_high,
-            reduction=part.reduction,
-            max_tokens=task.sampling().max_tokens,
-            kl=part.penalty,
-            kl_weighted=part.kl_weighted,
-            beta=part.beta,
-            token_budget=part.token_budget,
-        ),
-    )
+    learner = TorchLearner(policy, _learner_settings(job, task))
     curve = task.problems(job.recipe.measure.problems, seed=derive(0, "curve"))
 
     async def measure() -> Measurement:
         outcomes = await held_out(task, sampler, curve)
         return Measurement(sum(o.status == "right" for o in outcomes) / len(outcomes), _figures(task, outcomes))
 
-    signals = arm_signals(
-        job.arm, task, learner=learner, sampler=sampler, reference=lambda: _reference(job), seed=job.seed
+    part = job.recipe.learner
+    start = Start(
+        policy=lambda: load_checkpoint(job.checkpoint),
+        learning_rate=learner.settings.learning_rate,
+        batch=job.recipe.rounds.rollouts_per_update,
+        token_budget=part.token_budget,
+        seed=job.seed,
     )
+
+    def reference() -> Reference:
+        return _reference(job, task)
+
+    signals = arm_signals(job.arm, task, learner=learner, sampler=sampler, reference=reference, start=start)
     parts = Parts(
         tasks=task,
         tokenizer=task.tokenizer,
@@ -218,19 +221,42 @@ def _parts(
         learner=learner,
         sync=lambda: sampler.load_weights(policy.state_dict()),
         measure=measure,
-        reference=_reference(job) if part.beta else None,
+        reference=_frozen(job, load_checkpoint(job.checkpoint)) if part.beta else None,
         evidence=_evidence(job, task, judge),
         signals=signals if signals.sources else None,
+        learning=signals.learned,
     )
     return parts, signals
 
 
-def _reference(job: ArmJob) -> Reference:
-    """The starting checkpoint, frozen."""
-    frozen, part = load_checkpoint(job.checkpoint), job.recipe.learner
+def _learner_settings(job: ArmJob, task: WorldTask) -> LearnerSettings:
+    """The optimiser of the recipe, and its loss, or the arm's own."""
+    part = job.recipe.learner_of(job.arm)
+    return LearnerSettings(
+        learning_rate=job.arm.learning_rate or part.learning_rate,
+        loss=part.loss,
+        eps_low=part.eps_low,
+        eps_high=part.eps_high,
+        reduction=part.reduction,
+        max_tokens=task.sampling().max_tokens,
+        kl=part.penalty,
+        kl_weighted=part.kl_weighted,
+        beta=part.beta,
+        token_budget=part.token_budget,
+    )
+
+
+def _reference(job: ArmJob, task: WorldTask) -> Reference:
+    """The policy that the arm's log-ratios are taken to, frozen."""
+    return _frozen(job, frozen_policy(job.arm.reference, task, start=job.checkpoint))
+
+
+def _frozen(job: ArmJob, policy: CausalLM) -> Reference:
+    """A policy that stays as it is."""
+    part = job.recipe.learner
     return Reference(
-        logprobs=lambda pack: packed_logprobs(frozen, pack, token_budget=part.token_budget),
-        fingerprint=lambda: weights_fingerprint(frozen),
+        logprobs=lambda pack: packed_logprobs(policy, pack, token_budget=part.token_budget),
+        fingerprint=lambda: weights_fingerprint(policy),
         weight=part.beta,
     )
 

@@ -88,6 +88,25 @@ class Evidence:
 
 @final
 @dataclass(frozen=True)
+class Learning:
+    """Judges that learn beside the policy: read in a round, taught by it once the policy is, kept with its checkpoint.
+
+    Args:
+        names: of the judges; their checkpoints are called after them.
+        learn: teaches every judge the round's judgements under its process weight; returns the mean loss before
+            the lesson by name, without those that found nothing to learn from.
+        state: by name everything that `load` needs to go on bit-identically.
+        load: goes back to the states of all names.
+    """
+
+    names: tuple[str, ...]
+    learn: Callable[[Sequence[Judgement], float], Mapping[str, float]]
+    state: Callable[[], Mapping[str, bytes]]
+    load: Callable[[Mapping[str, bytes]], object]
+
+
+@final
+@dataclass(frozen=True)
 class Parts:
     """The parts and engines of one run.
 
@@ -106,6 +125,7 @@ class Parts:
         evidence: what the monitors may look at beyond the records.
         signals: computes what the rule reads beside the records, under the round's process weight; `None` if it reads
             nothing else.
+        learning: judges that learn in every round; `None` if none does.
     """
 
     tasks: TaskSet
@@ -121,6 +141,7 @@ class Parts:
     reference: Reference | None = None
     evidence: Evidence = field(default_factory=Evidence)
     signals: Callable[[Sequence[Steps], float], Awaitable[RoundSignals]] | None = None
+    learning: Learning | None = None
 
 
 OldLogprobs = Literal["learner", "sampler"]
