@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from test_arm_rules import recipe_with
 from test_arms import batch, small
 
+from stepcredit.core.digests import digest
 from stepcredit.core.errors import PartialError, UsageError
 from stepcredit.core.records import Judgement, Verdict
 from stepcredit.credit.rlsp import RlspSettings, rlsp_bonus
@@ -16,6 +18,7 @@ from stepcredit.credit.rule import Need
 from stepcredit.credit.scored.math_shepherd import MathShepherdSettings
 from stepcredit.engines.embedded.checkpoint import load_checkpoint, save_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.learner.state import unpack_state
 from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.credit import ArmCredit
 from stepcredit.recipes.arm_rules.frozen import frozen_policy
@@ -28,7 +31,7 @@ from stepcredit.recipes.demo_settings import DemoRecipe, WorldPart
 from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.pretraining import pretrain
 from stepcredit.recipes.world import WorldTask
-from stepcredit.store.run_folder import read_metrics
+from stepcredit.store.run_folder import read_checkpoint, read_metrics
 
 TASK = WorldTask(WorldPart(length=1, divisions=0))
 WIDE = {"accuracy_low": 0.0, "accuracy_high": 1.0}
@@ -71,8 +74,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def states(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((folder / "checkpoints").iterdir())}
+def states(folder: Path) -> dict[str, str]:
+    """Digest of every checkpoint by name: of its tensors and numbers, since pickled bytes also tell who shares whom."""
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    return {name: digest(plain(unpack_state(read_checkpoint(folder, name)))) for name in names}
+
+
+def plain(value: object) -> object:
+    if isinstance(value, dict):
+        return [(str(key), plain(inner)) for key, inner in value.items()]
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value.numpy() if isinstance(value, torch.Tensor) else str(value)
 
 
 @pytest.mark.learning
