@@ -4,10 +4,10 @@ A rule is a plain function `(layout, signals..., *, settings) -> float32[T]`; th
 Other packages add rules through the entry-point group `stepcredit.rules`, each pointing to a `Rule`.
 """
 
-import os
 import sys
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
 from stepcredit.core.errors import UsageError
 from stepcredit.credit import (
@@ -242,7 +242,7 @@ def _entries(_places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
 def _changed(place: str) -> int:
     """When a folder of `sys.path` was last changed, in ns; 0 where there is none."""
     try:
-        return os.stat(place or os.curdir).st_mtime_ns
+        return Path(place).stat().st_mtime_ns  # "" is the working folder
     except OSError:
         return 0
 

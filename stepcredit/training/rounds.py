@@ -325,7 +325,12 @@ def _measured(measured: Measurement | None) -> dict[str, Any]:
 
 
 def _record(
-    folder: RunFolder, parts: Parts, done: Round, *, readings: Readings | None, learned: Mapping[str, float] | None = None
+    folder: RunFolder,
+    parts: Parts,
+    done: Round,
+    *,
+    readings: Readings | None,
+    learned: Mapping[str, float] | None = None,
 ) -> None:
     """Checkpoints first, row after: a row in the ledger means that its checkpoints are on disk."""
     index = done.row.index

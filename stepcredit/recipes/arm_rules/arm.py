@@ -175,7 +175,9 @@ class ArmPart(Section):
             check_scoring(self.judge, "prof")
         check_reference(self.reference)
         if self.rule in OWN_RETURNS and self.values == "continuations":
-            raise ValueError(f"rule {self.rule} pays returns of its own, continuations give outcomes: take values critic")
+            raise ValueError(
+                f"rule {self.rule} pays returns of its own, continuations give outcomes: take values critic"
+            )
         if self.process_weight == "adaptive" and self.judge == "none":
             raise ValueError("process_weight adaptive watches how well the judge is read, and the arm has no judge")
 

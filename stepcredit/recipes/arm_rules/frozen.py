@@ -11,6 +11,7 @@ from stepcredit.recipes.arm_rules.settings import START, newest_policy
 from stepcredit.recipes.world import WorldTask, checkpoint_exists
 from stepcredit.store.run_folder import read_checkpoint
 
+
 def frozen_policy(reference: str, task: WorldTask, *, start: Path) -> CausalLM:
     """The policy that a reference names.
 
@@ -27,7 +28,9 @@ def frozen_policy(reference: str, task: WorldTask, *, start: Path) -> CausalLM:
     folder = start if reference == START else Path(reference)
     if checkpoint_exists(folder):
         if reference != START and FileTokenizer.load(folder).fingerprint != task.tokenizer.fingerprint:
-            raise UsageError("the reference reads other words than the world has; take one of this world", item=reference)
+            raise UsageError(
+                "the reference reads other words than the world has; take one of this world", item=reference
+            )
         return load_checkpoint(folder)
     newest = newest_policy(folder)
     if newest is None:
@@ -39,4 +42,3 @@ def frozen_policy(reference: str, task: WorldTask, *, start: Path) -> CausalLM:
         wrong = "the arm's policy has another shape than this run's; take an arm of the same [model] and [world]"
         raise UsageError(wrong, item=reference) from error
     return policy
-

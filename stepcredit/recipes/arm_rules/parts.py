@@ -29,7 +29,7 @@ class CriticPart(Section):
 
 
 class ImplicitPart(Section):
-    """`[arms.NAME.implicit_prm]`: PRIME's implicit reward model; model and frozen reference begin as the starting policy.
+    """`[arms.NAME.implicit_prm]`: PRIME's implicit reward model; it and its frozen reference begin as the policy does.
 
     It learns as the critic does, from the groups that PRIME's accuracy bounds let in. Its rate is twice the policy's
     unless it is set, as PRIME has it (1e-6 beside 5e-7).

@@ -76,9 +76,7 @@ def has_weight(settings: Any) -> bool:
     return hasattr(settings, WEIGHT)
 
 
-def refuse_unfit(
-    name: str, settings: Any, *, judge: str, scheduled: bool, cut_by: str, filtered: bool = False
-) -> None:
+def refuse_unfit(name: str, settings: Any, *, judge: str, scheduled: bool, cut_by: str, filtered: bool = False) -> None:
     """Refuse what the rule needs and the arm does not have, or has and the rule does not read.
 
     Args:

@@ -86,7 +86,13 @@ class ArmSignals:
 
 
 def arm_signals(
-    arm: ArmPart, task: WorldTask, *, learner: Learner, sampler: Sampler, reference: Callable[[], Reference], start: Start
+    arm: ArmPart,
+    task: WorldTask,
+    *,
+    learner: Learner,
+    sampler: Sampler,
+    reference: Callable[[], Reference],
+    start: Start,
 ) -> ArmSignals:
     """The sources of what the arm's rule reads beside the records.
 
@@ -104,16 +110,16 @@ def arm_signals(
     if Need.LOG_RATIO in wanted:
         sources.append(LogRatio(learner, reference()))
     if Need.VALUES in wanted and arm.values_by == "continuations":
-        settings = MonteCarloSettings(
-            task.sampling(), completions=arm.continuations, seed=derive(start.seed, "values")
-        )
+        settings = MonteCarloSettings(task.sampling(), completions=arm.continuations, seed=derive(start.seed, "values"))
         sources.append(ContinuedValues(MonteCarloValues(sampler, task.tokenizer, task.checker, settings, align=align)))
     elif Need.VALUES in wanted:
         learning.append(CriticValues(arm.critic, start, exploration_scale=arm.exploration_scale))
-    if Need.TOKEN_SCORES in wanted and arm.token_scores_by == "implicit_prm":
-        learning.append(ImplicitScores(arm.implicit_prm, start))
-    elif Need.TOKEN_SCORES in wanted:
-        sources.append(TokenLogits(arm.token_model, start))
+    if Need.TOKEN_SCORES in wanted:
+        own = arm.token_scores_by
+        if own == "token_model":
+            sources.append(TokenLogits(arm.token_model, start))
+        else:
+            learning.append(ImplicitScores(arm.implicit_prm, start))
     if Need.BONUS in wanted:
         sources.append(Exploration(scale=arm.exploration_scale))
     return ArmSignals(arm, (*sources, *learning), tuple(learning))

@@ -118,7 +118,8 @@ class ImplicitScores:
         if not lessons:
             return None
         self.tokens += 2 * self._passes * _read([j.steps for j in lessons])
-        return [self.judge.fit(lessons) for _ in range(self._passes)][0]
+        first, *_ = [self.judge.fit(lessons) for _ in range(self._passes)]
+        return first
 
     def state(self) -> bytes:
         """Of the model; the reference is the starting policy."""
@@ -162,7 +163,8 @@ class CriticValues:
         if not any(known):
             return None
         self.tokens += self._passes * _read([j.steps for j, use in zip(judgements, known, strict=True) if use])
-        return [self.judge.fit(judgements, returns=columns) for _ in range(self._passes)][0]
+        first, *_ = [self.judge.fit(judgements, returns=columns) for _ in range(self._passes)]
+        return first
 
     def state(self) -> bytes:
         """Of trunk and head."""

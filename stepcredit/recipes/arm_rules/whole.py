@@ -46,9 +46,7 @@ def whole_scores(judgements: Sequence[Judgement], *, of_steps: OfSteps = "mean")
     return np.array(found, np.float64)
 
 
-def preferences(
-    scores: Float[np.ndarray, " N"], sizes: Sequence[int]
-) -> Float64[np.ndarray, " pairs"]:
+def preferences(scores: Float[np.ndarray, " N"], sizes: Sequence[int]) -> Float64[np.ndarray, " pairs"]:
     """Each group's matrix, row after row: 1 where the row's rollout has the higher score, -1 the lower, 0 a tie.
 
     Args:
