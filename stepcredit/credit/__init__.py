@@ -242,7 +242,7 @@ def _entries(_places: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
 def _changed(place: str) -> int:
     """When a folder of `sys.path` was last changed, in ns; 0 where there is none."""
     try:
-        return Path(place).stat().st_mtime_ns
+        return Path(place).stat().st_mtime_ns  # "" is the working folder
     except OSError:
         return 0
 

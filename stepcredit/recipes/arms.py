@@ -17,6 +17,7 @@ from stepcredit.core.records import Credit, Outcome, Problem
 from stepcredit.core.seeds import derive
 from stepcredit.engines.embedded.checkpoint import load_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.embedded.model import CausalLM
 from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs, weights_fingerprint
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge
 from stepcredit.judges.intrinsic.markers import world_markers
@@ -25,8 +26,10 @@ from stepcredit.judges.intrinsic.world_markers import WorldGrammar
 from stepcredit.judges.named_steps import NamedSteps
 from stepcredit.judges.wrappers import FlippedJudge
 from stepcredit.recipes.arm_rules.credit import ArmCredit
-from stepcredit.recipes.arm_rules.settings import JUDGED
-from stepcredit.recipes.arm_rules.signals import arm_signals
+from stepcredit.recipes.arm_rules.frozen import frozen_policy
+from stepcredit.recipes.arm_rules.settings import JUDGED, START
+from stepcredit.recipes.arm_rules.signals import ArmSignals, arm_signals
+from stepcredit.recipes.arm_rules.trained import Start
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe, RoundsPart
 from stepcredit.recipes.held_out import Attempts, HardSet, held_out
 from stepcredit.recipes.judges import Account, BuiltJudge, build_judge
@@ -141,9 +144,11 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
     with RunFolder.create_or_open(job.out, _manifest(job, task)) as folder:
         async with EmbeddedSampler(policy, slots=SLOTS, capacity=hard.capacity(task)) as sampler:
             judge = await build_judge(job.arm, job.checkpoint, folder, seed=job.seed)
-            parts, tokens = _parts(job, task, policy, sampler=sampler, judge=judge, hard=hard)
+            parts, signals, tokens = _parts(job, task, policy, sampler=sampler, judge=judge, hard=hard)
             account, shown = Account(folder, judge, signal_tokens=tokens), _Shown(folder)
             parts = replace(parts, spent=lambda: _spent(account))
+            await signals.prepare(folder, task, sampler)
+            account.keep()
 
             def on_credit(round_index: int, credited: Sequence[Credit]) -> None:
                 account.keep()
@@ -182,11 +187,13 @@ async def _run_arm(job: ArmJob, watcher: Watcher) -> ArmResult:
 
 
 def _manifest(job: ArmJob, task: WorldTask) -> dict[str, Any]:
+    own = {} if job.arm.reference == START else {"reference": _reference(job, task).fingerprint()}
     return {
         "arm": job.name,
         "seed": job.seed,
         "recipe": job.recipe.model_dump(mode="json", exclude={"arms"}),
         "settings": job.arm.model_dump(mode="json"),
+        **own,
         "tokenizer": task.tokenizer.fingerprint,
         "versions": {name: version(name) for name in ("stepcredit", "torch", "numpy")},
     }
@@ -199,24 +206,9 @@ def _spent(account: Account) -> SpentTokens:
 
 def _parts(
     job: ArmJob, task: WorldTask, policy: Any, *, sampler: EmbeddedSampler, judge: BuiltJudge, hard: HardSet
-) -> tuple[Parts, Callable[[], int]]:
-    """The parts, and what tells the tokens read and written for signals and the KL term in this session."""
-    part = job.recipe.learner
-    learner = TorchLearner(
-        policy,
-        LearnerSettings(
-            learning_rate=job.arm.learning_rate or part.learning_rate,
-            loss=part.loss,
-            eps_low=part.eps_low,
-            eps_high=part.eps_high,
-            reduction=part.reduction,
-            max_tokens=task.sampling().max_tokens,
-            kl=part.penalty,
-            kl_weighted=part.kl_weighted,
-            beta=part.beta,
-            token_budget=part.token_budget,
-        ),
-    )
+) -> tuple[Parts, ArmSignals, Callable[[], int]]:
+    """The parts, the arm's signals, and what tells the tokens spent on them and the KL term in this session."""
+    learner = TorchLearner(policy, _learner_settings(job, task))
     curve = task.problems(job.recipe.measure.problems, seed=derive(0, "curve"))
 
     async def measure() -> Measurement:
@@ -224,10 +216,22 @@ def _parts(
         figures = _figures(task, outcomes) | await hard.figures(sampler)
         return Measurement(sum(o.status == "right" for o in outcomes) / len(outcomes), figures)
 
-    signals = arm_signals(
-        job.arm, task, learner=learner, sampler=sampler, reference=lambda: _reference(job), seed=job.seed
+    part = job.recipe.learner
+    start = Start(
+        policy=lambda: load_checkpoint(job.checkpoint),
+        learning_rate=learner.settings.learning_rate,
+        batch=job.recipe.rounds.rollouts_per_update,
+        token_budget=part.token_budget,
+        seed=job.seed,
     )
-    passes, named = _Passes(_reference(job)) if part.beta else None, job.arm.splitter
+
+    def reference() -> Reference:
+        return _reference(job, task)
+
+    signals = arm_signals(job.arm, task, learner=learner, sampler=sampler, reference=reference, start=start)
+    named, told = job.arm.splitter, job.recipe.measure.reference_kl
+    frozen = _frozen(job, load_checkpoint(job.checkpoint)) if part.beta or told else None
+    passes = _Passes(frozen) if frozen and part.beta else None
     parts = Parts(
         tasks=task,
         tokenizer=task.tokenizer,
@@ -244,10 +248,11 @@ def _parts(
         reference=replace(passes.reference, logprobs=passes.logprobs) if passes else None,
         evidence=_evidence(job, task, judge),
         signals=signals if signals.sources else None,
-        start=_reference(job).logprobs if job.recipe.measure.reference_kl else None,
+        start=frozen.logprobs if frozen and told else None,
         proposer=_named_by_markers() if named == JUDGED else None,
+        learning=signals.learned,
     )
-    return parts, lambda: signals.tokens + (passes.tokens if passes else 0)
+    return parts, signals, lambda: signals.tokens + (passes.tokens if passes else 0)
 
 
 def _named_by_markers() -> Proposer:
@@ -255,12 +260,34 @@ def _named_by_markers() -> Proposer:
     return Proposer(named.fingerprint, named.propose)
 
 
-def _reference(job: ArmJob) -> Reference:
-    """The starting checkpoint, frozen."""
-    frozen, part = load_checkpoint(job.checkpoint), job.recipe.learner
+def _learner_settings(job: ArmJob, task: WorldTask) -> LearnerSettings:
+    """The optimiser of the recipe, and its loss, or the arm's own."""
+    part = job.recipe.learner_of(job.arm)
+    return LearnerSettings(
+        learning_rate=job.arm.learning_rate or part.learning_rate,
+        loss=part.loss,
+        eps_low=part.eps_low,
+        eps_high=part.eps_high,
+        reduction=part.reduction,
+        max_tokens=task.sampling().max_tokens,
+        kl=part.penalty,
+        kl_weighted=part.kl_weighted,
+        beta=part.beta,
+        token_budget=part.token_budget,
+    )
+
+
+def _reference(job: ArmJob, task: WorldTask) -> Reference:
+    """The policy that the arm's log-ratios are taken to, frozen."""
+    return _frozen(job, frozen_policy(job.arm.reference, task, start=job.checkpoint))
+
+
+def _frozen(job: ArmJob, policy: CausalLM) -> Reference:
+    """A policy that stays as it is."""
+    part = job.recipe.learner
     return Reference(
-        logprobs=lambda pack: packed_logprobs(frozen, pack, token_budget=part.token_budget),
-        fingerprint=lambda: weights_fingerprint(frozen),
+        logprobs=lambda pack: packed_logprobs(policy, pack, token_budget=part.token_budget),
+        fingerprint=lambda: weights_fingerprint(policy),
         weight=part.beta,
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from stepcredit.losses import PRESETS
 from stepcredit.losses.presets import Loss, Penalty, Reduction
@@ -197,6 +197,10 @@ class MonitorsPart(Section):
         )  # fmt: skip
 
 
+_LOSS = ("loss", "eps_low", "eps_high", "reduction")
+"""Keys of `[learner]` that an arm may set for itself."""
+
+
 class DemoRecipe(Section):
     """The whole of `demo.toml`."""
 
@@ -226,13 +230,32 @@ class DemoRecipe(Section):
         for place, (length, _) in enumerate(self.pretrain.batches):
             if length > world.longest:
                 raise ValueError(f"pretrain.batches.{place}.0 must be at most {world.longest}, got {length}")
-        paid = [name for name, arm in self.arms.items() if arm.rule != "grpo"]
-        if self.learner.loss == "gspo" and paid:
-            raise ValueError(
-                f"learner.loss gspo pays a whole rollout one advantage, arms.{paid[0]} pays its steps: "
-                "take learner.loss gspo_token"
-            )
+        for name, arm in self.arms.items():
+            self._check_loss(name, arm)
         return self
+
+    def learner_of(self, arm: ArmPart) -> LearnerPart:
+        """`[learner]` with the arm's own loss, caps and reduction.
+
+        An arm with another loss than `[learner]` takes the caps and the reduction that were published with that loss,
+        unless it sets them.
+        """
+        own = {name: value for name in _LOSS if (value := getattr(arm, name)) is not None}
+        given = self.learner.model_dump(exclude_unset=True)
+        if own.get("loss", self.learner.loss) != self.learner.loss:
+            given = {name: value for name, value in given.items() if name not in _LOSS}
+        return LearnerPart.model_validate(given | own) if own else self.learner
+
+    def _check_loss(self, name: str, arm: ArmPart) -> None:
+        try:
+            loss = self.learner_of(arm).loss
+        except ValidationError as error:
+            raise ValueError(f"arms.{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        if loss == "gspo" and not arm.pays_whole:
+            place = "learner.loss" if arm.loss is None else f"arms.{name}.loss"
+            raise ValueError(
+                f"{place} gspo pays a whole rollout one advantage, arms.{name} pays its steps: take {place} gspo_token"
+            )
 
 
 def load_demo(path: Path = RECIPE, *, overrides: tuple[str, ...] = ()) -> DemoRecipe:

@@ -117,6 +117,25 @@ class Evidence:
 
 @final
 @dataclass(frozen=True)
+class Learning:
+    """Judges that learn beside the policy: read in a round, taught by it once the policy is, kept with its checkpoint.
+
+    Args:
+        names: of the judges; their checkpoints are called after them.
+        learn: teaches every judge the round's judgements under its process weight; returns the mean loss before
+            the lesson by name, without those that found nothing to learn from.
+        state: by name everything that `load` needs to go on bit-identically.
+        load: goes back to the states of all names.
+    """
+
+    names: tuple[str, ...]
+    learn: Callable[[Sequence[Judgement], float], Mapping[str, float]]
+    state: Callable[[], Mapping[str, bytes]]
+    load: Callable[[Mapping[str, bytes]], object]
+
+
+@final
+@dataclass(frozen=True)
 class Parts:
     """The parts and engines of one run.
 
@@ -139,6 +158,7 @@ class Parts:
             round's row tells the KL to it.
         spent: tokens so far beside sampling and training; `None` leaves them unknown in the rows.
         proposer: joins the splitter's steps into those that it proposes, before anything is judged; `None` leaves them.
+        learning: judges that learn in every round; `None` if none does.
     """
 
     tasks: TaskSet
@@ -157,6 +177,7 @@ class Parts:
     start: Callable[[Pack], Float32[np.ndarray, " X"]] | None = None
     spent: Callable[[], SpentTokens] | None = None
     proposer: Proposer | None = None
+    learning: Learning | None = None
 
 
 OldLogprobs = Literal["learner", "sampler"]

@@ -6,7 +6,7 @@ recorded history alone, so a resumed run decides alike.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, final
@@ -111,7 +111,7 @@ async def run_rounds(
     watch = watcher or Watcher()
     history = History.of(folder.ledger)
     if history.rounds:
-        parts.learner.load(folder.read_checkpoint(checkpoint_name(history.rows[-1].index)))
+        _load(parts, folder, history.rows[-1].index)
     parts.sync()
     if not history.rounds:
         history.rounds.append(await _first_round(parts, folder))
@@ -129,9 +129,9 @@ async def run_rounds(
     return history.rows
 
 
-def checkpoint_name(index: int) -> str:
-    """Name of the learner's checkpoint after a round; -1 is the start."""
-    return f"learner-{index + 1:04d}.bin"
+def checkpoint_name(index: int, name: str = "learner") -> str:
+    """Name of the checkpoint of the learner, or of a judge that learns, after a round; -1 is the start."""
+    return f"{name}-{index + 1:04d}.bin"
 
 
 def recorded_firings(folder: RunFolder) -> tuple[Firing, ...]:
@@ -199,6 +199,7 @@ async def _one_round(walk: _Walk) -> Round | None:
         parts.sync()
         return None
     parts.sync()
+    learned = parts.learning.learn(evaluated.judgements, weight) if parts.learning else {}
     walk.mark()
     due = (index + 1) % settings.measure_every == 0 or index + 1 == settings.rounds
     measured = await parts.measure() if parts.measure and due and trained.going != "stop" else None
@@ -208,11 +209,19 @@ async def _one_round(walk: _Walk) -> Round | None:
     readings = ask_round(settings.monitors, [*walk.history.facts, facts])
     firings = (*walk.firings, *readings.firings)
     row = replace(row, fired=sorted({f.monitor for f in firings}))
-    if parts.judge is not None:  # a rule of outcomes has no process stream to weigh
+    if parts.judge is not None or parts.signals is not None:  # a rule of outcomes has no process stream to weigh
         row = replace(row, process_weight=weight, process_weight_reason=reason)
     done = Round(row, trained.updates, facts, firings)
-    _record(folder, parts, done, readings=readings)
+    _record(folder, parts, done, readings=readings, learned=learned)
     return done
+
+
+def _load(parts: Parts, folder: RunFolder, index: int) -> None:
+    """The learner, and the judges that learn beside it, as they were after a round."""
+    parts.learner.load(folder.read_checkpoint(checkpoint_name(index)))
+    if parts.learning is not None:
+        found = {name: folder.read_checkpoint(checkpoint_name(index, name)) for name in parts.learning.names}
+        parts.learning.load(found)
 
 
 def _after_update(walk: _Walk, update: Update) -> Going:
@@ -332,10 +341,19 @@ def _measured(measured: Measurement | None) -> dict[str, Any]:
     return {} if measured is None else {"accuracy": measured.accuracy, "figures": measured.figures}
 
 
-def _record(folder: RunFolder, parts: Parts, done: Round, *, readings: Readings | None) -> None:
-    """Checkpoint first, row after: a row in the ledger means that its checkpoint is on disk."""
+def _record(
+    folder: RunFolder,
+    parts: Parts,
+    done: Round,
+    *,
+    readings: Readings | None,
+    learned: Mapping[str, float] | None = None,
+) -> None:
+    """Checkpoints first, row after: a row in the ledger means that its checkpoints are on disk."""
     index = done.row.index
-    folder.write_checkpoint(checkpoint_name(index), parts.learner.state())
+    states = {"learner": parts.learner.state(), **(parts.learning.state() if parts.learning else {})}
+    for name, state in states.items():
+        folder.write_checkpoint(checkpoint_name(index, name), state)
     for update in done.updates:
         metrics = {"kind": "update", "round": index, **asdict(update)}
         folder.append_metrics(metrics, key=f"update/{update.index}")
@@ -345,7 +363,10 @@ def _record(folder: RunFolder, parts: Parts, done: Round, *, readings: Readings 
         folder.append_metrics(metrics, key=f"monitor/{index}{place}/{firing.monitor}")
     if readings is not None:
         folder.append_metrics(readings.as_row(index), key=f"monitors/{index}")
+    if learned:
+        folder.append_metrics({"kind": "learning", "round": index, **learned}, key=f"learning/{index}")
     folder.append_metrics({"kind": "round", **asdict(done.row)}, key=f"round/{index}")
     folder.ledger.put(STAGE, str(index), done.as_payload())
     folder.ledger.flush()
-    folder.remove_checkpoint(checkpoint_name(index - 2))
+    for name in states:
+        folder.remove_checkpoint(checkpoint_name(index - 2, name))

@@ -10,13 +10,16 @@ from test_arms import batch, small, trained
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.records import Credit
+from stepcredit.credit import RULES
 from stepcredit.credit.rule import Need
 from stepcredit.engines.embedded.checkpoint import load_checkpoint, save_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.embedded.model import CausalLM
 from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs
 from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.credit import ArmCredit
 from stepcredit.recipes.arm_rules.signals import arm_signals
+from stepcredit.recipes.arm_rules.trained import Start
 from stepcredit.recipes.catalogue import recipe_path
 from stepcredit.recipes.demo_settings import DemoRecipe, WorldPart, load_demo
 from stepcredit.recipes.held_out import held_out
@@ -37,7 +40,25 @@ PRL = {"title": "PRL", "rule": "prl"}
         ({"settings": {"etaa": 3.0}}, "no setting etaa.*eta"),
         ({"settings": {"eta": 0.0}}, "eta must be above 0"),
         ({"settings": {"process_weight": 0.5}}, "no setting process_weight"),
-        ({"rule": "think_rm"}, "needs preferences, which no source gives here"),
+        ({"rule": "think_rm"}, "rule think_rm reads verdicts: name a judge"),
+        (
+            {"rule": "think_rm", "judge": "markers"},
+            "preferences of rule think_rm reads a score of every step: take judge taught or oracle, not markers",
+        ),
+        ({"rule": "rlsp", "settings": {"creativity": 0.2}}, "right from wrong alone; leave creativity at 0"),
+        ({"rule": "rlsp", "settings": {"baseline": "critic"}, "values": "continuations"}, "take values critic"),
+        ({"rule": "gae_critic", "continuations": 4}, "continuations under values critic"),
+        ({"rule": "vineppo", "critic": {"batch": 4}}, "critic under values continuations"),
+        ({"rule": "prime", "token_model": {"problems": 4}}, "token_model under token_scores implicit_prm"),
+        ({"rule": "q_rm", "implicit_prm": {"beta": 0.1}}, "implicit_prm under token_scores token_model"),
+        ({"rule": "rloo", "reference": "start"}, "reference under rule rloo, which does not read what they are of"),
+        ({"reference": "nowhere"}, "reference nowhere holds no checkpoint and is no arm's run folder"),
+        ({"of_steps": "min"}, "of_steps under rule prl, which does not read what they are of"),
+        ({"prof": {}}, "prof reads a score of every step: take judge taught or oracle, not none"),
+        ({"rule": "grpo", "prof": {}}, "rule grpo and judge none do not go together"),
+        ({"rule": "grpo", "judge": "markers", "prof": {}}, "take judge taught or oracle, not markers"),
+        ({"judge": "oracle", "prof": {"share": 1.0}}, "share 1 keeps every rollout"),
+        ({"process_weight": "adaptive"}, "adaptive watches how well the judge is read, and the arm has no judge"),
         ({"exploration_scale": 10.0}, "exploration_scale under rule prl, which does not read what they are of"),
         ({"judge": "markers"}, "reads no verdicts: leave the judge out"),
         ({"rule": "pure"}, "reads verdicts: name a judge"),
@@ -184,8 +205,8 @@ def test_every_rule_trains(rule: str, judge: str, settings: dict, checkpoint: Pa
 
 
 def test_only_what_the_rule_reads_is_loaded_and_computed(checkpoint: Path) -> None:
-    task, policy = WorldTask(WorldPart(length=1, divisions=0)), load_checkpoint(checkpoint)
-    learner = TorchLearner(policy, LearnerSettings(learning_rate=1e-3))
+    task = WorldTask(WorldPart(length=1, divisions=0))
+    learner = TorchLearner(load_checkpoint(checkpoint), LearnerSettings(learning_rate=1e-3))
     asked: list[str] = []
 
     def reference() -> Reference:
@@ -193,7 +214,12 @@ def test_only_what_the_rule_reads_is_loaded_and_computed(checkpoint: Path) -> No
         return Reference(learner.logprobs, lambda: "r", 0.0)
 
     def sources(arm: ArmPart) -> Callable[..., object]:
-        return arm_signals(arm, task, learner=learner, sampler=None, reference=reference, seed=0)  # type: ignore[arg-type]
+        start = Start(policy, learning_rate=1e-3, batch=8, token_budget=512, seed=0)
+        return arm_signals(arm, task, learner=learner, sampler=None, reference=reference, start=start)  # type: ignore[arg-type]
+
+    def policy() -> CausalLM:
+        asked.append("policy")
+        return load_checkpoint(checkpoint)
 
     assert sources(ArmPart(title="", rule="rloo")).sources == ()  # type: ignore[attr-defined]
     assert asked == []
@@ -203,7 +229,7 @@ def test_only_what_the_rule_reads_is_loaded_and_computed(checkpoint: Path) -> No
     assert asyncio.run(found([], 0.0)) == {}  # type: ignore[call-arg, arg-type]
 
 
-def test_the_recipe_of_rules_names_rules_that_can_be_had() -> None:
+def test_the_recipe_of_rules_names_every_rule_that_there_is() -> None:
     recipe = load_demo(recipe_path(Path("rules")))
-    assert {arm.rule for arm in recipe.arms.values()} >= {"grpo", "rloo", "prl", "vineppo", "tp_grpo", "pure", "vppo"}
-    assert {name for name, arm in recipe.arms.items() if arm.judge == "taught"} == {"grpo_ps", "pure", "vppo"}
+    assert {arm.rule for arm in recipe.arms.values()} == {*RULES}
+    assert {arm.judge for arm in recipe.arms.values()} == {"none", "markers", "taught"}

@@ -9,12 +9,19 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from stepcredit.core.errors import JudgeError
 from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Judgement, Steps, Verdict
 from stepcredit.engines.learner.forward import PackedModel, module_of
 from stepcredit.engines.trained_judges.fitting import Fitting, FittingSettings, read_column, scorable
 from stepcredit.engines.trained_judges.reading import Reading, node_rows, readings
 from stepcredit.losses.prm import value_error
+
+Returns = Float[np.ndarray, " nodes"]
+"""[K + 1] what is to come after each node of a rollout."""
+
+Lesson = tuple[Steps, Returns]
+"""A rollout and the returns of its nodes."""
 
 
 @final
@@ -45,7 +52,7 @@ class Critic:
     """Says how a solution will end from each of its nodes: a `TrainedJudge`, and the values of `gae_critic`.
 
     V[j] is regressed on the outcome reward (+1 or -1) from every node of every rollout, all nodes counting alike: the
-    Monte-Carlo return with gamma = 1.
+    Monte-Carlo return with gamma = 1; or on the returns of another rule, in its own unit (`fit`).
 
     Args:
         model: the value model, trained in place.
@@ -85,14 +92,19 @@ class Critic:
         found = await asyncio.to_thread(read_column, self._fitting, [steps], node_rows, self.model)
         return tuple(Verdict(float(value)) for value in found[1:])
 
-    def fit(self, judgements: Sequence[Judgement]) -> float:
+    def fit(self, judgements: Sequence[Judgement], *, returns: Sequence[Returns] | None = None) -> float:
         """One pass over the scorable rollouts, whatever their verdicts; returns the mean squared error before.
 
+        Args:
+            judgements: of the rollouts.
+            returns: for each of them [K + 1] what is to come after each node, in the unit that its rule pays; a rollout
+                with an unknown (NaN) one is left out. `None` is the outcome reward, at every node.
+
         Raises:
-            JudgeError: if none is scorable.
+            JudgeError: if no rollout has tokens and returns, or a column of returns does not fit its rollout.
             EngineError: if the loss is not finite.
         """
-        return self._fitting.one_pass(scorable(judgements), self._losses)
+        return self._fitting.one_pass(_lessons(judgements, returns), self._losses)
 
     def state(self) -> bytes:
         """Weights, optimiser and counter."""
@@ -102,9 +114,25 @@ class Critic:
         """Go back to a state; raises EngineError if it is of another model."""
         self._fitting.load(state)
 
-    def _losses(self, batch: Sequence[Steps]) -> Iterator[Tensor]:
+    def _losses(self, batch: Sequence[Lesson]) -> Iterator[Tensor]:
         fitting = self._fitting
-        nodes = sum(len(steps) + 1 for steps in batch)
-        rewards = torch.tensor([steps.outcome.reward for steps in batch], device=fitting.device)
-        for reading in readings(batch, node_rows, token_budget=fitting.settings.token_budget, device=fitting.device):
-            yield value_error(self.model(reading), rewards[reading.owner]).sum() / nodes
+        cuts = [steps for steps, _ in batch]
+        column = np.concatenate([returns for _, returns in batch]).astype(np.float32)
+        target = torch.from_numpy(column).to(fitting.device)
+        for reading in readings(cuts, node_rows, token_budget=fitting.settings.token_budget, device=fitting.device):
+            yield value_error(self.model(reading), target[reading.place]).sum() / len(target)
+
+
+def _lessons(judgements: Sequence[Judgement], returns: Sequence[Returns] | None) -> list[Lesson]:
+    """Each rollout with what is to come after its nodes."""
+    if returns is None:
+        return [(steps, np.full(len(steps) + 1, steps.outcome.reward)) for steps in scorable(judgements)]
+    pairs = [(judgement.steps, column) for judgement, column in zip(judgements, returns, strict=True)]
+    for steps, column in pairs:
+        if len(column) != len(steps) + 1:
+            want = f"{len(steps)} steps have {len(steps) + 1} nodes"
+            raise JudgeError(f"returns: got {len(column)} entries, {want}", item=steps.rollout.id)
+    found = [(steps, column) for steps, column in pairs if len(steps) and not np.isnan(column).any()]
+    if not found:
+        raise JudgeError("none of the rollouts has tokens and known returns: there is nothing to learn from")
+    return found

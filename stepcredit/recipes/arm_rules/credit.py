@@ -9,10 +9,12 @@ from stepcredit.core.seeds import derive
 from stepcredit.credit import rule_named
 from stepcredit.credit.batch import assign
 from stepcredit.credit.grpo import GrpoSettings
+from stepcredit.credit.prof import drop_inconsistent
 from stepcredit.credit.shuffled import ShuffledSettings
 from stepcredit.credit.tp_grpo import TpGrpoSettings
 from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.settings import rule_settings, weighed
+from stepcredit.recipes.arm_rules.whole import of_thinking, whole_columns
 from stepcredit.steps import thoughts
 from stepcredit.training.parts import RoundSignals
 from stepcredit.training.signals import columns_of
@@ -45,6 +47,7 @@ class ArmCredit:
         arm = self.arm
         settings = settings_of(arm, process_weight=process_weight)
         rule = rule_named(arm.rule)
+        wanted = rule.wanted(settings)
         merged = rule.unit_for(settings) == "thought"
         read = arm.judge != "none"
         cuts = [thoughts(j) if merged else j if read else j.steps for j in judgements]
@@ -55,8 +58,11 @@ class ArmCredit:
             settings=settings,
             keep=arm.keep,
             control=ShuffledSettings(derive(self.seed, "shuffled", round_index)) if arm.shuffled else None,
-            signals=columns_of(groups, signals),
+            signals=columns_of(groups, signals) | whole_columns(groups, judgements, wanted, of_steps=arm.of_steps),
         )
+        if arm.prof is not None:
+            thinking = [of_thinking(judgement) for judgement in judgements]
+            credited = drop_inconsistent(credited, thinking, settings=arm.prof.settings())
         return list(credited)
 
 

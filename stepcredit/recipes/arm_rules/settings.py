@@ -2,22 +2,34 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from stepcredit.core.errors import StepcreditError
 from stepcredit.credit import rule_named
+from stepcredit.credit.rlsp import RlspSettings
 from stepcredit.credit.rule import Need, Rule
+from stepcredit.recipes.arm_rules.whole import WHOLE
 from stepcredit.recipes.loading import nearest_key
 from stepcredit.steps import splitter
 
 Setting = bool | int | float | str
 
 SOURCES: Mapping[Need, str] = {
-    Need.LOG_RATIO: "a forward pass of the starting checkpoint",
-    Need.VALUES: "continuations by the policy",
+    Need.LOG_RATIO: "a forward pass of a frozen reference",
+    Need.VALUES: "continuations by the policy, or a critic",
     Need.BONUS: "the length of the reasoning",
+    Need.TOKEN_SCORES: "a reward model that is trained in the arm",
+    Need.OUTCOME_SCORES: "the step judge's scores",
+    Need.PREFERENCES: "the step judge's scores",
 }
 """Signals that training on the embedded worlds can compute, and from what."""
+
+SCORING = ("taught", "oracle")
+"""Judges of the embedded worlds that score every step; the intrinsic ones give some steps labels alone."""
+
+START = "start"
+"""Name of the starting checkpoint as a reference."""
 
 WEIGHT = "process_weight"
 
@@ -67,7 +79,7 @@ def has_weight(settings: Any) -> bool:
     return hasattr(settings, WEIGHT)
 
 
-def refuse_unfit(name: str, settings: Any, *, judge: str, scheduled: bool, cut_by: str) -> None:
+def refuse_unfit(name: str, settings: Any, *, judge: str, scheduled: bool, cut_by: str, filtered: bool = False) -> None:
     """Refuse what the rule needs and the arm does not have, or has and the rule does not read.
 
     Args:
@@ -76,23 +88,42 @@ def refuse_unfit(name: str, settings: Any, *, judge: str, scheduled: bool, cut_b
         judge: of the arm, `none` for none.
         scheduled: True if the arm's process weight is not always 1.
         cut_by: splitter of the arm; `world` gives the steps that judges read.
+        filtered: True if a judge chooses which rollouts are trained on.
 
     Raises:
         ValueError: naming what does not fit, and the mend.
     """
     rule = rule_named(name)
-    reads = rule.reads_verdicts(settings)
-    if reads == (judge == "none"):
-        said = "reads verdicts: name a judge" if reads else "reads no verdicts: leave the judge out"
-        raise ValueError(f"rule {name} {said}")
-    lacking = [need for need in rule.wanted(settings) if need not in SOURCES]
+    wanted = rule.wanted(settings)
+    lacking = [need for need in wanted if need not in SOURCES]
     if lacking:
         can = ", ".join(f"{need} (by {how})" for need, how in SOURCES.items())
         raise ValueError(f"rule {name} needs {', '.join(lacking)}, which no source gives here; there are {can}")
+    if isinstance(settings, RlspSettings) and settings.judged_share:
+        why = "creativity is a judge's word on effort and diversity, and the judges here know right from wrong alone"
+        raise ValueError(f"rule {name}: {why}; leave creativity at 0")
+    whole = [need for need in WHOLE if need in wanted]
+    reads = rule.reads_verdicts(settings) or bool(whole)
+    if not reads and judge != "none" and not filtered:
+        raise ValueError(f"rule {name} reads no verdicts: leave the judge out, or let it choose rollouts by prof")
+    if reads and judge == "none":
+        raise ValueError(f"rule {name} reads verdicts: name a judge")
+    if whole:
+        check_scoring(judge, f"{whole[0]} of rule {name}")
     if scheduled and not has_weight(settings):
         raise ValueError(f"rule {name} has no process weight to schedule; leave process_weight out")
-    if reads and cut_by != "world":
+    if judge != "none" and cut_by != "world":
         raise ValueError(f"the judges read the world's own steps, not those of splitter {cut_by}; leave it out")
+
+
+def check_scoring(judge: str, reader: str) -> None:
+    """Refuse a judge that does not score every step.
+
+    Raises:
+        ValueError: naming who reads the scores, and the judges that give them.
+    """
+    if judge not in SCORING:
+        raise ValueError(f"{reader} reads a score of every step: take judge {' or '.join(SCORING)}, not {judge}")
 
 
 def check_splitter(name: str, given: Mapping[str, Setting]) -> None:
@@ -109,3 +140,20 @@ def check_splitter(name: str, given: Mapping[str, Setting]) -> None:
         splitter(name, **given)
     except StepcreditError as error:
         raise ValueError(str(error)) from error
+
+
+def check_reference(reference: str) -> None:
+    """Refuse a reference that is neither `start` nor a folder with a policy.
+
+    Raises:
+        ValueError: naming the folder.
+    """
+    folder = Path(reference)
+    if reference != START and not (folder / "config.json").is_file() and newest_policy(folder) is None:
+        raise ValueError(f"reference {reference} holds no checkpoint and is no arm's run folder; {START} is the start")
+
+
+def newest_policy(folder: Path) -> str | None:
+    """Name of the newest checkpoint of the policy in an arm's run folder, `None` if there is none."""
+    names = sorted(path.name for path in (folder / "checkpoints").glob("learner-*.bin"))
+    return names[-1] if names else None
