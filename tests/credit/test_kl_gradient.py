@@ -13,24 +13,15 @@ import pytest
 
 from stepcredit.core.layout import Layout
 from stepcredit.credit.prl import PrlSettings, prl
+from stepcredit.testing.enumerated import Enumeration, cosine, log_softmax
 
 SYMBOLS, LENGTH, ETA = 3, 6, 4.0
 SEQUENCES = np.array(list(product(range(SYMBOLS), repeat=LENGTH)))
 SIZES = (1, 2, 3, 6)
 
 
-def prefixes() -> np.ndarray:
-    """[729, 6] row of the table for each sequence and token."""
-    found: dict[tuple[int, ...], int] = {}
-    rows = [[found.setdefault(tuple(s[:t]), len(found)) for t in range(LENGTH)] for s in SEQUENCES]
-    return np.array(rows)
-
-
-ROWS = prefixes()
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+ALL = Enumeration(SEQUENCES.tolist())
+ROWS = ALL.row_of_token.reshape(SEQUENCES.shape)
 
 
 def tables(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,7 +32,7 @@ def tables(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def logprobs(logits: np.ndarray) -> np.ndarray:
     """[729, 6] log probability of every token."""
-    return log_softmax(logits)[ROWS, SEQUENCES]
+    return ALL.logprobs(logits).reshape(SEQUENCES.shape)
 
 
 def kl_cost(logits: np.ndarray, ref: np.ndarray) -> float:
@@ -75,11 +66,7 @@ def advantages(logits: np.ndarray, ref: np.ndarray, size: int, **settings) -> np
 
 def expected_gradient(logits: np.ndarray, paid: np.ndarray) -> np.ndarray:
     """Sum over sequences of their probability, times the sum over tokens of advantage * grad log pi(token)."""
-    weight = np.exp(logprobs(logits).sum(1))[:, None] * paid
-    out = np.zeros_like(logits)
-    np.add.at(out, (ROWS, SEQUENCES), weight)
-    np.add.at(out, ROWS, -weight[:, :, None] * np.exp(log_softmax(logits))[ROWS])
-    return out
+    return ALL.gradient(logits, paid.ravel())
 
 
 def variance(logits: np.ndarray, paid: np.ndarray) -> float:
@@ -89,10 +76,6 @@ def variance(logits: np.ndarray, paid: np.ndarray) -> float:
     square = (paid**2 * ((taken - probs) ** 2).sum(-1)).sum(1)
     mean = expected_gradient(logits, paid)
     return float((np.exp(logprobs(logits).sum(1)) * square).sum() - (mean**2).sum())
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()))
 
 
 @pytest.mark.parametrize("seed", range(4))
