@@ -209,22 +209,8 @@ class RunFolder:
         return self.path / "checkpoints" / name
 
     def read_checkpoint(self, name: str) -> bytes:
-        """A learner's state.
-
-        Raises:
-            StoreError: if it is not there or not what was written.
-        """
-        path = self.path / "checkpoints" / name
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise StoreError(f"the checkpoint cannot be read: {error.strerror}", item=str(path)) from error
-        size = len(_MAGIC) + 65
-        head, body = data[:size], data[size:]
-        if head != _MAGIC + sha256(body).hexdigest().encode() + b"\n":
-            raise StoreError("the checkpoint is damaged, or not one of ours; remove it to go back to an older one",
-                             item=str(path))  # fmt: skip
-        return body
+        """A learner's state; as the function of this name."""
+        return read_checkpoint(self.path, name)
 
     def remove_checkpoint(self, name: str) -> None:
         """Remove a checkpoint that no row needs any more; one that is not there is fine."""
@@ -254,6 +240,25 @@ class RunFolder:
         if row is None:
             raise StoreError(f"no shard {stage}/{key} in this run", item=str(self.path))
         return read_shard(self.path / "shards", Shard(**row))
+
+
+def read_checkpoint(path: Path, name: str) -> bytes:
+    """A learner's state from a run folder, without its lock.
+
+    Raises:
+        StoreError: if it is not there or not what was written.
+    """
+    file = path / "checkpoints" / name
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"the checkpoint cannot be read: {error.strerror}", item=str(file)) from error
+    size = len(_MAGIC) + 65
+    head, body = data[:size], data[size:]
+    if head != _MAGIC + sha256(body).hexdigest().encode() + b"\n":
+        raise StoreError("the checkpoint is damaged, or not one of ours; remove it to go back to an older one",
+                         item=str(file))  # fmt: skip
+    return body
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

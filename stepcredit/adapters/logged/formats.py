@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import groupby
@@ -10,6 +10,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any, final
 
+from stepcredit.adapters.logged.signals import BroughtSignals, brought_by
 from stepcredit.core.errors import MachineError, UsageError
 from stepcredit.tasks.jsonl import read_objects
 
@@ -32,6 +33,7 @@ class LoggedRollout:
         advantage: what the run made of the reward, `None` if the log does not say.
         group: completions that were compared with one another share it.
         place: file and line (or row), for messages.
+        brought: signals that the row brings beside these: log probabilities, values.
     """
 
     step: int
@@ -42,6 +44,7 @@ class LoggedRollout:
     advantage: float | None
     group: str
     place: str
+    brought: BroughtSignals = field(default=BroughtSignals(), compare=False)
 
 
 def read_log(
@@ -116,7 +119,8 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _only_reward(row: Mapping[str, Any], place: str) -> str:
     """TRL's only column of numbers beside its own."""
-    found = [name for name, value in row.items() if name not in _TRL and isinstance(value, int | float)]
+    own = (*_TRL, "outcome_score")
+    found = [name for name, value in row.items() if name not in own and isinstance(value, int | float)]
     if len(found) != 1:
         raise UsageError(
             f"which column is the outcome? name it (outcome=...) among {', '.join(found) or 'none'}", item=place
@@ -134,12 +138,14 @@ def _trl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
         _number(row, "advantage", place) if "advantage" in row else None,
         "",
         place,
+        brought_by(row, place),
     )
 
 
 def _verl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
     texts = (_text(row, "input", place), _text(row, "output", place))
-    return LoggedRollout(_step(row, place), *texts, _number(row, outcome, place), _answer(row), None, "", place)
+    score, answer = _number(row, outcome, place), _answer(row)
+    return LoggedRollout(_step(row, place), *texts, score, answer, None, "", place, brought_by(row, place))
 
 
 def _step(row: Mapping[str, Any], place: str) -> int:
