@@ -147,9 +147,8 @@ def missing(batch: XrayBatch, compared: ComparedRule) -> list[str]:
     read = [need for need in rule.needs if need is Need.OUTCOME or (need in there and rule.reads_verdicts(settings))]
     absent = [need for need in read if not there[need]]
     absent += [need for need in rule.wanted(settings) if need not in batch.signals]
-    return [
-        f"{need} is missing ({batch.lacking.get(need) or GIVEN_BY.get(need, 'nothing gives it')})" for need in absent
-    ]
+    why = {need: batch.lacking.get(need) or GIVEN_BY.get(need, "nothing gives it") for need in absent}
+    return [f"no {need} ({told})" for need, told in why.items()]
 
 
 def _compared(label: str, given: Mapping[str, Setting]) -> ComparedRule:

@@ -36,7 +36,6 @@ from stepcredit.recipes.status import readable
 from stepcredit.recipes.xray.batch import Cut, XrayBatch, with_brought, with_lengths
 from stepcredit.report import load_report
 from stepcredit.report.progress import Progress
-from stepcredit.report.views import judge_name
 from stepcredit.steps import Whole, apply_ranges
 from stepcredit.store.codec import decode
 from stepcredit.store.ledger import Ledger
@@ -146,7 +145,7 @@ def read_judged(folder: Path, settings: TextSettings) -> XrayBatch:
                          item=str(folder))  # fmt: skip
     kind = f"{len(recorded)} solutions judged by {manifest['judge']['name']}"
     batch = _of_walked(walked, folder.name, kind=kind, settings=settings)
-    batch = replace(batch, judge=judge_name(judge), scale=_scale_of(folder))
+    batch = replace(batch, judge=manifest["judge"]["name"], scale=_scale_of(folder))
     return _with_lines(batch, file, recorded)
 
 
