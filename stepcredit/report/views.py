@@ -289,10 +289,14 @@ class XrayView:
     Args:
         rows: [R] the rows.
         solutions: what is shown; their `rules` are these rows, in order.
+        truths: for each solution the truth of its steps, `None` unknown; empty if nothing is known.
+        truth_by: whose truth it is.
     """
 
     rows: tuple[XrayRow, ...]
     solutions: tuple[RolloutView, ...]
+    truths: tuple[tuple[bool | None, ...], ...] = ()
+    truth_by: str = ""
 
 
 @final

@@ -49,7 +49,7 @@ class ShownStep:
     """One step under every rule.
 
     Args:
-        mark: of its truth or verdict: `right`, `wrong`, or empty.
+        mark: its truth: `right`, `wrong`, or empty.
         rows: [R] its pieces under each rule.
         means: [R] mean advantage of its tokens, in words.
     """
@@ -79,10 +79,11 @@ class ShownXray:
 
 def shown_xray(xray: XrayView) -> tuple[ShownXray, ...]:
     """The solutions as both halves of the drawing show them."""
-    return tuple(_solution(view, xray.rows) for view in xray.solutions)
+    truths = xray.truths or tuple((None,) * len(view.steps) for view in xray.solutions)
+    return tuple(_solution(view, xray.rows, truth) for view, truth in zip(xray.solutions, truths, strict=True))
 
 
-def _solution(view: RolloutView, rows: tuple[XrayRow, ...]) -> ShownXray:
+def _solution(view: RolloutView, rows: tuple[XrayRow, ...], truth: tuple[bool | None, ...]) -> ShownXray:
     pieces = [piece for step in view.steps for piece in step.pieces]
     total = sum(piece.tokens for piece in pieces) or 1
     bands: list[tuple[ShownBand, ...]] = []
@@ -98,10 +99,11 @@ def _solution(view: RolloutView, rows: tuple[XrayRow, ...]) -> ShownXray:
     for step in view.steps:
         starts.append(round(1000 * at / total, 2))
         at += sum(piece.tokens for piece in step.pieces)
-    return ShownXray(view, tuple(bands), tuple(starts), tuple(_step(step, rows) for step in view.steps))
+    steps = tuple(_step(step, rows, known) for step, known in zip(view.steps, truth, strict=True))
+    return ShownXray(view, tuple(bands), tuple(starts), steps)
 
 
-def _step(step: StepView, rows: tuple[XrayRow, ...]) -> ShownStep:
+def _step(step: StepView, rows: tuple[XrayRow, ...], truth: bool | None) -> ShownStep:  # noqa: FBT001 -- private
     texts = _endings([piece.text for piece in step.pieces])
     shown: list[tuple[ShownPiece, ...]] = []
     means: list[str] = []
@@ -113,12 +115,8 @@ def _step(step: StepView, rows: tuple[XrayRow, ...]) -> ShownStep:
             found.append(ShownPiece("".join(text for text, _ in run), tone, strength, f"{row.name} {_says(value)}"))
         shown.append(tuple(found))
         means.append(_mean(step, number))
-    return ShownStep(_mark(step), tuple(shown), tuple(means))
-
-
-def _mark(step: StepView) -> str:
-    known = step.truth
-    return "" if known is None else "right" if known else "wrong"
+    mark = "" if truth is None else "right" if truth else "wrong"
+    return ShownStep(mark, tuple(shown), tuple(means))
 
 
 def _mean(step: StepView, number: int) -> str:

@@ -72,6 +72,7 @@ def report_of(
     payload: Mapping[str, Any],
     *,
     gains: Sequence[Credit],
+    truth: Float64[np.ndarray, " S"] | None,
     show: int,
 ) -> ReportData:
     """The page: tables, the same solutions under each rule, and the step viewer.
@@ -82,6 +83,7 @@ def report_of(
         figures: of those that could pay.
         payload: as `payload_of` gives it.
         gains: Monte-Carlo gains as a credit of each rollout, or empty.
+        truth: [S] of the steps, as signs were compared with it; `None` if nothing is known.
         show: solutions shown side by side.
     """
     rows = _rows(batch, paid, gains)
@@ -107,6 +109,8 @@ def report_of(
         xray=XrayView(
             tuple(XrayRow(name, _peak(credits_)) for name, credits_ in rows.items()),
             tuple(views[index] for index in order[:show]),
+            _truths(batch, truth, order[:show]),
+            payload["truth"] or "",
         ),
     )
 
@@ -114,7 +118,9 @@ def report_of(
 def tables_of(payload: Mapping[str, Any], figures: Sequence[RuleXray]) -> tuple[TableView, ...]:
     """The tables, for the terminal and the page."""
     columns = ("rule", "paid", "mean", "std", "variance")
-    rows = tuple((f.name, Estimate(f.paid), Estimate(f.mean), Estimate(f.std), Estimate(f.variance)) for f in figures)
+    rows = tuple(
+        (f.name, Estimate(f.paid), Estimate(_plain(f.mean)), Estimate(f.std), Estimate(f.variance)) for f in figures
+    )
     note = "Paid: share of the rollouts with credit. The others: of the advantages of all their tokens."
     found = [TableView("What each rule pays", columns, rows, note)]
     found += [table for table in (_signs(payload, figures), _following(payload, figures)) if table.rows]
@@ -155,6 +161,11 @@ def _following(payload: Mapping[str, Any], figures: Sequence[RuleXray]) -> Table
     return TableView(f"Beside Monte-Carlo gains: {payload['values']}", columns, rows, note)
 
 
+def _plain(value: float | None) -> float | None:
+    """Without the sign that rounding leaves before a zero."""
+    return None if value is None else round(value, 6) + 0.0
+
+
 def _estimate(found: Bounded) -> Estimate:
     return Estimate(found.value, found.low, found.high)
 
@@ -184,6 +195,16 @@ def _rows(batch: XrayBatch, paid: PaidRules, gains: Sequence[Credit]) -> dict[st
             for steps, part, name in zip(batch.steps, parts, digests, strict=True)
         ]
     return rows
+
+
+def _truths(
+    batch: XrayBatch, truth: Float64[np.ndarray, " S"] | None, shown: Sequence[int]
+) -> tuple[tuple[bool | None, ...], ...]:
+    """For each solution shown the truth of its steps; empty if nothing is known."""
+    if truth is None:
+        return ()
+    parts = np.split(truth, batch.layout.step_starts[1:-1])
+    return tuple(tuple(None if np.isnan(known) else known == 1.0 for known in parts[index].tolist()) for index in shown)
 
 
 def _peak(credits_: Sequence[Credit]) -> float:

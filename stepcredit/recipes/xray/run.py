@@ -131,7 +131,7 @@ def run_xray(path: Path, settings: XraySettings, progress: Progress | None = Non
     gains = _gains(batch)
     figures = credit_xray(batch.layout, paid.advantages, truth=truth, gains=gains)
     payload = payload_of(batch, rules, paid, figures, truth_by=by)
-    data = report_of(batch, paid, figures, payload, gains=_shown_gains(batch), show=settings.show)
+    data = report_of(batch, paid, figures, payload, gains=_shown_gains(batch), truth=truth, show=settings.show)
     page = None if settings.out is None else _written(settings.out, batch, payload, data)
     return CreditXray(figures, paid.left_out, payload, data, page)
 
