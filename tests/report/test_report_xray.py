@@ -69,23 +69,19 @@ def test_rows_are_aligned_and_the_page_is_quiet(tmp_path: Path) -> None:
         assert page.evaluate("document.querySelectorAll('#xray .tokens').length") == 4 * 2
         assert page.evaluate("document.querySelectorAll('#xray .bands svg').length") == 2
         assert page.evaluate("document.images.length") == 0
-        same = (
-            "(a) => a.every((box) => box.left === a[0].left && box.width === a[0].width && box.height === a[0].height)"
-        )
+        alike = "['left', 'width', 'height'].every((side) => box[side] === a[0][side])"
+        same = f"(a) => a.every((box) => {alike})"
         boxes = "[...document.querySelector('#xray .lines').querySelectorAll('.tokens')]"
         assert page.evaluate(f"({same})({boxes}.map((node) => node.getBoundingClientRect()))") is True
         text = "document.querySelectorAll('#xray .tokens')[{}].textContent"
         assert page.evaluate(text.format(0)).startswith(HOSTILE[:9])
         assert page.evaluate(f"{text.format(0)} === {text.format(1)}") is True
-        assert (
-            page.evaluate("[...document.querySelectorAll('#xray .at i')].map((node) => node.textContent).join('')")
-            == "✓✗✓"
-        )
+        marks = "[...document.querySelectorAll('#xray .at i')].map((node) => node.textContent).join('')"
+        assert page.evaluate(marks) == "✓✗✓"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") is True
         page.resize(390, 800)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") is True
         page.evaluate("document.getElementById('tab-solutions').click()")
-        assert page.evaluate(
-            "new Promise((done) => setTimeout(() => done(document.getElementById('xray').hidden), 50))"
-        )
+        hidden = "new Promise((done) => setTimeout(() => done(document.getElementById('xray').hidden), 50))"
+        assert page.evaluate(hidden) is True
         assert page.complaints == []

@@ -122,14 +122,14 @@ def tables_of(payload: Mapping[str, Any], figures: Sequence[RuleXray]) -> tuple[
         (f.name, Estimate(f.paid), Estimate(_plain(f.mean)), Estimate(f.std), Estimate(f.variance)) for f in figures
     )
     note = "Paid: share of the rollouts with credit. The others: of the advantages of all their tokens."
-    found = [TableView("What each rule pays", columns, rows, note)]
-    found += [table for table in (_signs(payload, figures), _following(payload, figures)) if table.rows]
+    shown = [TableView("What each rule pays", columns, rows, note)]
+    shown += [table for table in (_signs(payload, figures), _following(payload, figures)) if table.rows]
     if len(figures) > 1:
         names = [each.name for each in figures]
         matrix = tuple((each.name, *(Estimate(each.correlation[name], digits=2) for name in names)) for each in figures)
-        found.append(TableView("Correlation of the rules' token advantages", ("rule", *names), matrix))
+        shown.append(TableView("Correlation of the rules' token advantages", ("rule", *names), matrix))
     left = tuple((name, str(why)) for name, why in payload["left_out"].items())
-    return (*found, TableView("Left out", ("rule", "what is missing"), left))
+    return (*shown, TableView("Left out", ("rule", "what is missing"), left))
 
 
 def _signs(payload: Mapping[str, Any], figures: Sequence[RuleXray]) -> TableView:
