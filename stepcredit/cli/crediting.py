@@ -71,9 +71,12 @@ def credit(
     truth of steps, and correlation with Monte-Carlo values where there are any. The page shows the same solution under
     each rule, one row a rule. A rule whose signals are not there is left out, by name. Nothing is trained.
     """
-    from stepcredit.cli.screen import watched  # noqa: PLC0415 -- start-up stays quick
+    from rich.console import Console  # noqa: PLC0415 -- start-up stays quick
+
+    from stepcredit.cli.screen import watched  # noqa: PLC0415
     from stepcredit.recipes.xray.recorded import TextSettings  # noqa: PLC0415
-    from stepcredit.recipes.xray.run import XraySettings, run_xray  # noqa: PLC0415
+    from stepcredit.recipes.xray.run import XraySettings, json_of, run_xray  # noqa: PLC0415
+    from stepcredit.report import terminal_report  # noqa: PLC0415
 
     text = TextSettings(
         judge=judge.value,
@@ -99,20 +102,9 @@ def credit(
     )
     with watched() as progress:
         found = run_xray(rollouts, chosen, progress)
-    _tell(found.data, found.payload, found.page, as_json=as_json)
-
-
-def _tell(data: object, payload: dict[str, object], page: Path | None, *, as_json: bool) -> None:
-    import json  # noqa: PLC0415
-
-    from rich.console import Console  # noqa: PLC0415
-
-    from stepcredit.report import ReportData, terminal_report  # noqa: PLC0415
-
     if as_json:
-        typer.echo(json.dumps(payload, indent=2))
+        typer.echo(json_of(found.payload).decode(), nl=False)
         return
     console = Console(highlight=False)
-    if isinstance(data, ReportData):
-        console.print(terminal_report(data, limit=0))
-    console.print(f"\nreport: {page}", markup=False, soft_wrap=True)
+    console.print(terminal_report(found.data, limit=0))
+    console.print(f"\nreport: {found.page}", markup=False, soft_wrap=True)

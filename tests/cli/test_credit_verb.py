@@ -55,10 +55,10 @@ def test_without_out_the_folder_is_named_after_what_is_read(
         ((SOLUTIONS, "--arm", "grpo"), "--arm is of a run of demo or train"),
         ((SOLUTIONS, "--compare", "grpo", "--continuations", "3", *QUICK), "has no policy that could go on with it"),
         ((SOLUTIONS, "--compare", "grpo", "--values", "none.jsonl", *QUICK), "none.jsonl: no such file"),
-        ((SOLUTIONS, "--compare", "grpo", "--set", "grpo.std=many"), "--set grpo: std must be one of"),
+        ((SOLUTIONS, "--compare", "grpo", "--set", "grpo.std=many"), "--set grpo: std = 'many' is unknown"),
         ((".", "--compare", "grpo"), "the folder holds neither"),
         ((SOLUTIONS, "--truth", "labels", "--compare", "grpo", *QUICK), "--truth labels: there are none"),
-        ((SOLUTIONS, "--continuations", "0"), "0 is not in the range"),
+        ((SOLUTIONS, "--continuations", "0"), "Input should be greater than or equal to 1"),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_2(

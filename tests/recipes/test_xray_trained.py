@@ -50,13 +50,13 @@ def test_a_round_is_read_with_its_verdicts_and_the_worlds_truth(run: Path) -> No
     found = xray(run, "grpo,tp_grpo,vineppo")
     assert found.payload["of"] == "tp_grpo_markers, seed 0, round 2"
     assert (found.payload["rollouts"], found.payload["groups"]) == (32, 8)
-    assert (found.payload["truth"], found.payload["judge"]) == ("the world's own truth", "intrinsic")
+    assert (found.payload["truth"], found.payload["judge"]) == ("the world's own truth", "markers")
     assert [rule.name for rule in found.rules] == ["grpo", "tp_grpo"]
     assert found.rules[0].mean == pytest.approx(0.0, abs=0.5)
     assert "no values" in found.left_out["vineppo"]
     assert xray(run, "grpo", problems=3).payload["groups"] == 3
     by_verdicts = xray(run, "grpo", truth="verdicts")
-    assert by_verdicts.payload["truth"] == "the verdicts of judge intrinsic"
+    assert by_verdicts.payload["truth"] == "the verdicts of judge markers"
 
 
 def test_at_the_first_round_prl_is_grpo(run: Path) -> None:
@@ -94,9 +94,7 @@ def test_values_by_continuation_are_the_policys_own_and_are_kept(run: Path, tmp_
 
 def test_only_the_policy_that_wrote_a_round_continues_it(run: Path, tmp_path: Path) -> None:
     assert xray(run, "grpo", continuations=1, round=0, problems=1).payload["values"]
-    with pytest.raises(
-        UsageError, match=r"wrote round 1 was not kept; .* of its first round \(0\) and its last"
-    ):
+    with pytest.raises(UsageError, match=r"wrote round 1 was not kept; .* of its first round \(0\) and its last"):
         xray(run, "grpo", continuations=1, round=1)
     other = tmp_path / "other"
     shutil.copytree(run, other)

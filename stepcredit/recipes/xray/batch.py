@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import numpy as np
 from jaxtyping import Float64
@@ -32,16 +32,9 @@ SignalMaker = Callable[[Sequence[Steps]], Entries]
 """Computes a signal that is not written down, when a rule reads it."""
 
 
-class Continuer(Protocol):
-    """Takes the values of prefixes with the policy that wrote the rollouts."""
-
-    def __call__(self, cuts: Sequence[Steps], /, *, completions: int, task: Task) -> Entries:
-        """[K + 1] node values by rollout, in [-1, 1]; the task is advanced by one a rollout.
-
-        Raises:
-            StepcreditError: if the policy cannot be loaded, or an engine failed.
-        """
-        ...
+Continuer = Callable[[Sequence[Steps], int, Task], Entries]
+"""Takes values with the policy that wrote the rollouts: steps, number of continuations of each prefix, and a task that
+is advanced by one a rollout, to [K + 1] node values in [-1, 1] by rollout."""
 
 
 @final

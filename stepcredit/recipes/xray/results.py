@@ -174,7 +174,7 @@ def _settings(compared: ComparedRule | None) -> dict[str, Any]:
     if compared is None:
         return {"rule": LOGGED, "settings": {}}
     made: Any = compared.settings
-    return {"rule": compared.name, "settings": asdict(made) if is_dataclass(made) else {}}
+    return {"rule": compared.name, "settings": dict(vars(made)) if is_dataclass(made) else {}}
 
 
 def _figures(found: RuleXray) -> dict[str, Any]:

@@ -39,7 +39,8 @@ class XraySettings:
     """What is compared, and how.
 
     Args:
-        out: folder of the result: `report.html`, `xray.json`, `values.jsonl`; `None` writes nothing.
+        out: folder of the result: `report.html`, `xray.json`, and `values.jsonl` if values are taken; `None` writes
+            nothing.
         compare: rules, as `rules_of` takes them; none compares all.
         overrides: `RULE.setting=value` for rules; `steps.`, `checker.` and `judge.` keys for recorded text.
         values: file of values; goes before those of the rollouts' own file.
@@ -132,8 +133,14 @@ def run_xray(path: Path, settings: XraySettings, progress: Progress | None = Non
     figures = credit_xray(batch.layout, paid.advantages, truth=truth, gains=gains)
     payload = payload_of(batch, rules, paid, figures, truth_by=by)
     data = report_of(batch, paid, figures, payload, gains=_shown_gains(batch), truth=truth, show=settings.show)
-    page = None if settings.out is None else _written(settings.out, batch, payload, data)
+    taken = batch if settings.continuations is not None else None
+    page = None if settings.out is None else _written(settings.out, payload, data, taken=taken)
     return CreditXray(figures, paid.left_out, payload, data, page)
+
+
+def json_of(payload: Mapping[str, Any]) -> bytes:
+    """The figures as JSON; numbers that are not finite are null."""
+    return orjson.dumps(dict(payload), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _parted(overrides: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -242,10 +249,11 @@ def _shown_gains(batch: XrayBatch) -> tuple[Credit, ...]:
     return credited
 
 
-def _written(out: Path, batch: XrayBatch, payload: Mapping[str, Any], data: ReportData) -> Path:
+def _written(out: Path, payload: Mapping[str, Any], data: ReportData, *, taken: XrayBatch | None) -> Path:
+    """Write the result, and the values of a batch whose values were taken now."""
     files = FileWriter(out)
-    if Need.VALUES in batch.signals:
-        files.write(VALUES, b"".join(value_lines(batch)))
+    if taken is not None:
+        files.write(VALUES, b"".join(value_lines(taken)))
     save_report(out, data)
-    files.write(XRAY, orjson.dumps(payload, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    files.write(XRAY, json_of(payload))
     return out / PAGE

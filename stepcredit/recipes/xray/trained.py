@@ -25,7 +25,6 @@ from stepcredit.recipes.status import readable
 from stepcredit.recipes.world import WorldTask, checkpoint_exists, true_steps
 from stepcredit.recipes.xray.batch import Cut, Entries, SignalMaker, XrayBatch, with_lengths
 from stepcredit.report.progress import Task
-from stepcredit.report.views import judge_name
 from stepcredit.steps import align, splitter
 from stepcredit.store.codec import decode
 from stepcredit.store.ledger import Ledger
@@ -126,14 +125,14 @@ def read_trained(run: ArmRun, *, round_index: int | None, problems: int | None) 
     outcomes = [outcome for group in groups for outcome in group.outcomes]
     cuts = [_cut(cutter.split(outcome), said.get(outcome.rollout.id)) for outcome in outcomes]
     steps = [cut.steps if isinstance(cut, Judgement) else cut for cut in cuts]
-    judge = next((cut.judge for cut in cuts if isinstance(cut, Judgement)), "")
+    judge = settings["judge"] if any(isinstance(cut, Judgement) for cut in cuts) else ""
     makers, lacking = _log_ratio(run)
     batch = XrayBatch(
         name=f"{run.name}, round {index}",
         kind=f"world {task.name}, arm {run.name}, round {index}",
         groups=groups,
         cuts=tuple(cuts),
-        judge=judge_name(judge),
+        judge=judge,
         scale=Scale.BINARY if judge else None,
         labels={each.rollout.id: true_steps(each) for each in steps},
         labels_by="the world's own truth",
@@ -228,7 +227,7 @@ class _Continued:
     task: WorldTask
     index: int
 
-    def __call__(self, cuts: Sequence[Steps], /, *, completions: int, task: Task) -> Entries:
+    def __call__(self, cuts: Sequence[Steps], completions: int, task: Task) -> Entries:
         require_extra("train", job="stepcredit credit --continuations")
         return asyncio.run(self._values(cuts, completions, task))
 

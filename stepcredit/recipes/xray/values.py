@@ -66,7 +66,7 @@ def with_continued(batch: XrayBatch, completions: int, progress: Progress) -> Xr
         raise UsageError(f"--continuations: {batch.no_policy}; give --values FILE", item=batch.name)
     cuts = [steps for steps in batch.steps if len(steps)]
     task = progress.start("continuing prefixes", total=len(cuts), unit="rollouts")
-    entries = batch.continues(cuts, completions=completions, task=task)
+    entries = batch.continues(cuts, completions, task)
     return batch.with_signal(Need.VALUES, entries, f"{completions} continuations of each prefix by its own policy")
 
 
