@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
+from stepcredit.cli.crediting import credit
 from stepcredit.cli.evaluating import evaluate
 from stepcredit.cli.looking import doctor, recipes, report, status
 from stepcredit.cli.programs import demo, judge, run, train
 
-VERBS: tuple[Callable[..., Any], ...] = (demo, judge, run, train, evaluate, report, status, recipes, doctor)
+VERBS: tuple[Callable[..., Any], ...] = (demo, judge, run, credit, train, evaluate, report, status, recipes, doctor)
 """Every verb; its function's name is its word, its docstring its help."""
 
 app = typer.Typer(

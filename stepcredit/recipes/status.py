@@ -134,7 +134,7 @@ def _ledger(run: Path) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, st
     path = run / LEDGER
     if not path.exists():
         return (), ()
-    with _readable(path) as place, Ledger(place, journal=None) as ledger:
+    with readable(path) as place, Ledger(place, journal=None) as ledger:
         totals = ledger.attempt_totals()
         stages = tuple(sorted(ledger.stages().items()))
     if not totals.calls:
@@ -145,8 +145,8 @@ def _ledger(run: Path) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, st
 
 
 @contextmanager
-def _readable(path: Path) -> Generator[Path]:
-    """The ledger, or a copy of it where its folder cannot be written: SQLite makes files beside what it reads."""
+def readable(path: Path) -> Generator[Path]:
+    """A ledger, or a copy of it where its folder cannot be written: SQLite makes files beside what it reads."""
     if os.access(path.parent, os.W_OK):
         yield path
         return

@@ -19,6 +19,8 @@ from stepcredit.report.views import (
     ThoughtView,
     Truth,
     VotesView,
+    XrayRow,
+    XrayView,
     thoughts_of,
 )
 
@@ -39,6 +41,8 @@ __all__ = [
     "ThoughtView",
     "Truth",
     "VotesView",
+    "XrayRow",
+    "XrayView",
     "dump_report",
     "load_report",
     "rollout_view",

@@ -12,6 +12,7 @@ from stepcredit.report.cells import is_text, shown_rows
 from stepcredit.report.payload import chunks_of, index_of, script_json
 from stepcredit.report.plots import can_plot, plot_svg
 from stepcredit.report.views import ReportData, TableView
+from stepcredit.report.xray import shown_xray
 
 _SCRIPTS = ("data.js", "list.js", "told.js", "solution.js", "main.js")
 
@@ -37,7 +38,8 @@ def write_report(data: ReportData) -> str:
             version=package_version(),
             tables=[(table, _heads(table), shown_rows(table)) for table in data.tables if table.rows],
             drawings=[(plot.title, _ours(plot_svg(plot, name=f"plot{place}"))) for place, plot in enumerate(plots)],
-            css=_ours(_text("page.css")),
+            xrays=() if data.xray is None else shown_xray(data.xray),
+            css=_ours(_text("page.css") + (_text("xray.css") if data.xray is not None else "")),
             script=_ours("\n".join(_text(name) for name in _SCRIPTS)),
             index=_ours(script_json(index_of(data.solutions))),
             chunks=[_ours(script_json(chunk)) for chunk in chunks_of(data.solutions)],

@@ -269,6 +269,38 @@ class RolloutView:
 
 @final
 @dataclass(frozen=True)
+class XrayRow:
+    """One row of the credit X-ray.
+
+    Args:
+        name: of the rule, or of what it is compared with.
+        peak: absolute advantage at which its colour is full; each row has a scale of its own.
+    """
+
+    name: str
+    peak: float
+
+
+@final
+@dataclass(frozen=True)
+class XrayView:
+    """The same solutions with their tokens coloured by each rule, one row a rule.
+
+    Args:
+        rows: [R] the rows.
+        solutions: what is shown; their `rules` are these rows, in order.
+        truths: for each solution the truth of its steps, `None` unknown; empty if nothing is known.
+        truth_by: whose truth it is.
+    """
+
+    rows: tuple[XrayRow, ...]
+    solutions: tuple[RolloutView, ...]
+    truths: tuple[tuple[bool | None, ...], ...] = ()
+    truth_by: str = ""
+
+
+@final
+@dataclass(frozen=True)
 class ReportData:
     """All that a report shows.
 
@@ -283,6 +315,7 @@ class ReportData:
         solutions: what the step viewer holds; choose at most some 10,000.
         omitted: number of solutions of the run that are not among `solutions`.
         badge: what everybody who looks must know first, in red; empty if there is nothing.
+        xray: the same solutions under several rules, `None` where nothing is compared.
     """
 
     title: str
@@ -295,6 +328,7 @@ class ReportData:
     solutions: tuple[RolloutView, ...] = ()
     omitted: int = 0
     badge: str = ""
+    xray: XrayView | None = None
 
     @property
     def judge(self) -> str:

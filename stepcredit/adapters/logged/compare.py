@@ -109,7 +109,7 @@ def retro_credit(
 
     Source: own; the rules are those of the table in `stepcredit.credit`. Differs: none.
     """
-    outcomes = [_outcome(row, k, tokenizer or ByteTokenizer(), right_above) for k, row in enumerate(_numbered(rows))]
+    outcomes = outcomes_of(rows, tokenizer=tokenizer, right_above=right_above)
     groups = _groups(outcomes)
     with Loop() as loop:
         cuts = loop.run(judge_all(outcomes, splitter, judge, judging=judging, timeout_s=None))
@@ -127,6 +127,22 @@ def retro_credit(
     sizes = [len(outcome.rollout.completion_ids) for outcome in outcomes]
     figures = {name: _figures(name, process[name], advantages, sizes) for name in advantages}
     return Compared(len(outcomes), len(groups), sum(sizes), figures, advantages, left_out)
+
+
+def outcomes_of(
+    rows: Sequence[LoggedRollout], *, tokenizer: Tokenizer | None = None, right_above: float = 0.5
+) -> list[Outcome]:
+    """One outcome a row, in their order; ids are made from text again, and marked so.
+
+    Args:
+        rows: as `read_log` gives them.
+        tokenizer: the policy's; `None` takes bytes as tokens.
+        right_above: a reward above it is right, else wrong; none is unscorable.
+
+    Raises:
+        UsageError: if the tokenizer cannot encode a completion.
+    """
+    return [_outcome(row, k, tokenizer or ByteTokenizer(), right_above) for k, row in enumerate(_numbered(rows))]
 
 
 def _numbered(rows: Sequence[LoggedRollout]) -> list[tuple[LoggedRollout, int]]:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import groupby
@@ -11,6 +11,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any, final
 
+from stepcredit.adapters.logged.signals import BroughtSignals, brought_by
 from stepcredit.core.errors import MachineError, UsageError
 from stepcredit.tasks.jsonl import read_objects
 
@@ -39,6 +40,7 @@ class LoggedRollout:
         advantage: what the run made of the reward, `None` if the log does not say.
         group: completions that were compared with one another share it.
         place: file and line (or row), for messages.
+        brought: signals that the row brings beside these: log probabilities, values.
     """
 
     step: int
@@ -49,6 +51,7 @@ class LoggedRollout:
     advantage: float | None
     group: str
     place: str
+    brought: BroughtSignals = field(default=BroughtSignals(), compare=False)
 
 
 def read_log(
@@ -127,7 +130,7 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _only_reward(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """TRL's only column of numbers beside its own; a row without a reward has null in it."""
     columns = {name: None for _, row in rows for name, value in row.items() if isinstance(value, int | float)}
-    found = [name for name in columns if name not in _TRL]
+    found = [name for name in columns if name not in (*_TRL, "outcome_score")]
     if len(found) != 1:
         raise UsageError(
             f"which column is the outcome? name it (outcome=...) among {', '.join(found) or 'none'}", item=rows[0][0]
@@ -145,12 +148,14 @@ def _trl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
         _number(row, "advantage", place) if "advantage" in row else None,
         "",
         place,
+        brought_by(row, place),
     )
 
 
 def _verl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
     texts = (_text(row, "input", place), _text(row, "output", place))
-    return LoggedRollout(_step(row, place), *texts, _number(row, outcome, place), _answer(row), None, "", place)
+    score, answer = _number(row, outcome, place), _answer(row)
+    return LoggedRollout(_step(row, place), *texts, score, answer, None, "", place, brought_by(row, place))
 
 
 def _step(row: Mapping[str, Any], place: str) -> int:

@@ -12,7 +12,8 @@ function remember() {
 function recall() {
   const [view, query] = location.hash.slice(1).split("?");
   const first = hasResults || !hasSolutions ? "results" : "solutions";
-  state.view = view === "results" || (view === "solutions" && hasSolutions) ? view : first;
+  const there = { results: true, solutions: hasSolutions, xray: document.getElementById("xray") !== null };
+  state.view = there[view] === true ? view : first;
   const given = new URLSearchParams(query || "");
   for (const name of KEYS_OF_STATE) {
     if (["item", "step", "rule"].includes(name)) {
@@ -23,7 +24,7 @@ function recall() {
 }
 
 function showView() {
-  for (const name of ["results", "solutions"]) {
+  for (const name of ["results", "xray", "solutions"]) {
     const section = document.getElementById(name);
     const tab = document.getElementById("tab-" + name);
     if (section) section.hidden = state.view !== name;

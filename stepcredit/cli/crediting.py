@@ -1,0 +1,110 @@
+"""The verb that compares: rollouts that are there already under several credit rules, side by side."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stepcredit.cli.options import SetOption
+from stepcredit.cli.programs import GroupBy
+
+
+class XrayTruth(StrEnum):
+    """Whose truth signs are compared with."""
+
+    AUTO = "auto"
+    LABELS = "labels"
+    VERDICTS = "verdicts"
+
+
+class TextJudge(StrEnum):
+    """Who gives verdicts on text that has none."""
+
+    MARKERS = "markers"
+    NONE = "none"
+
+
+def credit(
+    rollouts: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER_OR_FILE",
+            help="Run folder of demo, train, judge or run; JSONL that judge reads; log of a TRL or verl run.",
+        ),
+    ],
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", metavar="RULE[,RULE...]", help="Rules; RULE@NAME is a variant; without it: all."),
+    ] = None,
+    values: Annotated[
+        Path | None, typer.Option(help="JSONL of Monte-Carlo values: id, and values (-1..1) or success (0..1) by step.")
+    ] = None,
+    continuations: Annotated[
+        int | None, typer.Option(min=1, help="Take the values now: so many continuations a prefix (embedded worlds).")
+    ] = None,
+    truth: Annotated[XrayTruth, typer.Option(help="What signs are compared with.")] = XrayTruth.AUTO,
+    arm: Annotated[str | None, typer.Option(help="demo, train: method to look at.")] = None,
+    seed: Annotated[int | None, typer.Option(help="demo, train: seed.")] = None,
+    round_index: Annotated[int | None, typer.Option("--round", min=0, help="demo, train: round, else last.")] = None,
+    problems: Annotated[int | None, typer.Option(min=1, help="Take the first so many problems only.")] = None,
+    judge: Annotated[TextJudge, typer.Option(help="Who gives verdicts on text that has none.")] = TextJudge.MARKERS,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Recorded text: tokenizer.json of the policy; else bytes.")
+    ] = None,
+    group_by: Annotated[
+        GroupBy, typer.Option(help="Recorded text: which solutions are compared with one another.")
+    ] = GroupBy.PROBLEM_AND_MODEL,
+    outcome: Annotated[str | None, typer.Option(help="TRL, verl: column with the outcome's number.")] = None,
+    group_size: Annotated[int | None, typer.Option(min=1, help="TRL, verl: completions of each prompt.")] = None,
+    input_file: Annotated[
+        Path | None, typer.Option("--input", help="judge, run: the file that was judged, if it was moved.")
+    ] = None,
+    show: Annotated[int, typer.Option(min=0, help="Solutions shown side by side on the page.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of tables.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the result: runs/credit-NAME.")] = None,
+    settings: SetOption = None,
+) -> None:
+    """Pay rollouts that are there already by several credit rules, and compare what they pay (credit X-ray).
+
+    For each rule: share of rollouts paid, mean and variance of token advantages, agreement of their signs with the
+    truth of steps, and correlation with Monte-Carlo values where there are any. The page shows the same solution under
+    each rule, one row a rule. A rule whose signals are not there is left out, by name. Nothing is trained.
+    """
+    from rich.console import Console  # noqa: PLC0415 -- start-up stays quick
+
+    from stepcredit.cli.screen import watched  # noqa: PLC0415
+    from stepcredit.recipes.xray.recorded import TextSettings  # noqa: PLC0415
+    from stepcredit.recipes.xray.run import XraySettings, json_of, run_xray  # noqa: PLC0415
+    from stepcredit.report import terminal_report  # noqa: PLC0415
+
+    text = TextSettings(
+        judge=judge.value,
+        tokenizer=tokenizer,
+        group_by=group_by.value,
+        outcome=outcome,
+        group_size=group_size,
+        input=input_file,
+    )
+    chosen = XraySettings(
+        out=Path("runs") / f"credit-{rollouts.resolve().name.split('.')[0]}" if out is None else out,
+        compare=tuple(compare or ()),
+        overrides=tuple(settings or ()),
+        values=values,
+        continuations=continuations,
+        truth=truth.value,
+        arm=arm,
+        seed=seed,
+        round=round_index,
+        problems=problems,
+        show=show,
+        text=text,
+    )
+    with watched() as progress:
+        found = run_xray(rollouts, chosen, progress)
+    if as_json:
+        typer.echo(json_of(found.payload).decode(), nl=False)
+        return
+    console = Console(highlight=False)
+    console.print(terminal_report(found.data, limit=0))
+    console.print(f"\nreport: {found.page}", markup=False, soft_wrap=True)
