@@ -81,5 +81,6 @@ async def test_markers_name_what_a_solution_of_the_world_takes_back() -> None:
     rollout = Rollout("r", problem, "g", 0, text, np.array([0]), np.arange(len(words)), starts)
     steps = Delimiter(";", form="world").split(Outcome(rollout, "right"))
     ranges = await NamedSteps(IntrinsicJudge(world_markers())).propose(steps)
+    assert ranges is not None
     assert ranges == ((0, 1), (1, 5))
     assert apply_ranges(steps, ranges).texts[0] == "; Step1 14 /15 4 "
