@@ -4,7 +4,9 @@ A rule is a plain function `(layout, signals..., *, settings) -> float32[T]`; th
 Other packages add rules through the entry-point group `stepcredit.rules`, each pointing to a `Rule`.
 """
 
-from importlib.metadata import entry_points
+import sys
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 from stepcredit.core.errors import UsageError
 from stepcredit.credit import (
@@ -213,7 +215,7 @@ def all_rules() -> dict[str, Rule]:
     ['dr_grpo', 'gae_critic', 'grpo']
     """
     joined = dict(RULES)
-    for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)):
+    for entry in _outside(tuple(sys.path)):
         where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
         if entry.name in joined:
             raise UsageError(f"{where}: the name is taken; rename it in its package, or uninstall that")
@@ -240,3 +242,9 @@ def rule_named(name: str) -> Rule:
     if name not in rules:
         raise UsageError(f"credit rule {name!r} is unknown; {nearest(name, tuple(rules))}")
     return rules[name]
+
+
+@cache
+def _outside(_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Other packages' rules on this path of modules; looking reads a file of every package, so it is done once."""
+    return tuple(sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (entry.name, entry.value)))
