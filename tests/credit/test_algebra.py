@@ -157,17 +157,6 @@ def test_whiten_leaves_out_masked_and_unknown_entries():
     np.testing.assert_array_equal(whiten(np.full(3, 0.1)), np.zeros(3))
 
 
-@given(batches(), st.sampled_from(["population", "sample", "none"]))
-def test_whitening_steps_by_their_tokens_is_whitening_tokens(batch, std):
-    layout, rng = batch
-    steps, trained = rng.normal(size=layout.steps), rng.random(layout.tokens) < 0.7
-    steps[rng.random(layout.steps) < 0.2] = np.nan
-    by_token = whiten(spread(steps, layout), weights=trained, std=std)
-    by_step = whiten(steps, weights=sum_by_step(trained, layout), std=std)
-    np.testing.assert_allclose(spread(by_step, layout)[trained], by_token[trained], atol=1e-9)
-    np.testing.assert_array_equal(by_token[~trained], 0.0)
-
-
 # --- moving between sites ----------------------------------------------------------------------------------------
 
 
@@ -236,16 +225,6 @@ def test_to_go_of_a_million_tokens_is_as_exact_as_an_exact_sum():
     ):
         exact, size = math.fsum(values[first:last]), np.abs(values[first:last]).sum()
         assert abs(got[first] - exact) <= 1e-15 * size
-
-
-@given(batches(), st.sampled_from([1, 2, 5, 1000]))
-def test_to_go_is_the_same_however_many_rollouts_are_summed_at_once(batch, cached):
-    layout, rng = batch
-    values = rng.normal(size=layout.tokens)
-    want = to_go(values, layout)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stepcredit.credit.algebra.CACHED", cached)
-        np.testing.assert_array_equal(to_go(values, layout), want)
 
 
 def test_to_go_reads_float32_and_leaves_its_input_alone():

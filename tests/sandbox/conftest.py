@@ -6,7 +6,7 @@ import pytest
 from sandbox_limits import QUICK
 
 from stepcredit.core.errors import MachineError
-from stepcredit.sandbox import ENGINES, Engine, SandboxSettings
+from stepcredit.sandbox import ENGINES, Engine, Sandbox, SandboxSettings
 from stepcredit.sandbox.component import component_path
 
 
@@ -26,7 +26,7 @@ def reasons() -> dict[str, str]:
     return {name: reason_without(name) for name in ("wasm", "bwrap")}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def needs(reasons: dict[str, str]) -> Callable[[str], None]:
     """Skips the test where an engine does not run."""
 
@@ -38,10 +38,18 @@ def needs(reasons: dict[str, str]) -> Callable[[str], None]:
     return check
 
 
-@pytest.fixture(params=["wasm", "bwrap"])
+@pytest.fixture(scope="session", params=["wasm", "bwrap"])
 def engine(request: pytest.FixtureRequest, needs: Callable[[str], None]) -> Iterator[Engine]:
-    """Each safe engine, with short limits."""
+    """Each safe engine, with short limits; one for all tests, since starting it takes longer than most of them."""
     needs(request.param)
     engine = ENGINES[request.param](SandboxSettings(engine=request.param, limits=QUICK))
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session", params=["wasm", "bwrap"])
+def sandbox(request: pytest.FixtureRequest, needs: Callable[[str], None]) -> Iterator[Sandbox]:
+    """A sandbox of each safe engine; a test takes sessions that are named after it."""
+    needs(request.param)
+    with Sandbox(SandboxSettings(request.param, limits=QUICK)) as sandbox:
+        yield sandbox
