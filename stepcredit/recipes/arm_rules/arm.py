@@ -5,8 +5,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from stepcredit.core.errors import UsageError
 from stepcredit.credit import rule_named
 from stepcredit.credit.rule import Need
+from stepcredit.judges.witness import Remarks, WitnessSettings
 from stepcredit.recipes.arm_rules.settings import Setting, check_splitter, refuse_unfit, rule_settings
 from stepcredit.recipes.loading import Section
 from stepcredit.training.schedule import Kind, ProcessWeight
@@ -30,6 +32,26 @@ class SchedulePart(Section):
     flat_gain: float | None = Field(ge=0, default=None)
 
 
+class WitnessPart(Section):
+    """`[arms.NAME.witnesses]`: whose word counts where a rule reads testimony (`judges.witness.WitnessSettings`)."""
+
+    own_word: bool | None = None
+    confirmed: bool | None = None
+    remarks: Remarks | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "WitnessPart":
+        try:
+            self.settings()
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def settings(self) -> WitnessSettings:
+        """The settings; unset keys take their own defaults."""
+        return WitnessSettings(**self.model_dump(exclude_none=True))
+
+
 _READS: Mapping[Kind, tuple[str, ...]] = {
     "process": (),
     "outcome": (),
@@ -49,7 +71,7 @@ _OF_VERDICTS = (
 _OF_TP_GRPO = ("alpha", "scale", "sides", "incorrect_relief", "std", "unit", "on_unknown")
 """Keys of an arm that are settings of `tp_grpo`, one of them of `grpo` too."""
 
-_OF_SIGNALS = {Need.VALUES: "continuations", Need.BONUS: "exploration_scale"}
+_OF_SIGNALS = {Need.VALUES: "continuations", Need.BONUS: "exploration_scale", Need.TESTIMONY: "witnesses"}
 """Keys of an arm that say how a signal is computed."""
 
 OWN_KEYS = ("grpo", "tp_grpo")
@@ -61,7 +83,8 @@ class ArmPart(Section):
 
     `rule` is a name of the table of rules, `settings` its settings (`grpo` and `tp_grpo` have keys here instead), and
     `splitter` with `split` what it is paid in: the own steps of the world, or any splitter. `continuations` are those
-    of each prefix, for a rule of values; `exploration_scale` is that of the bonus, for a rule that takes one. `flip`
+    of each prefix, for a rule of values; `exploration_scale` is that of the bonus, for a rule that takes one; `witnesses` says
+    whose word counts, for a rule of testimony. `flip`
     turns that share of known verdicts over; `shuffled` gives the process credit to random steps: controls. A key that
     does nothing beside the others is an error.
     """
@@ -74,6 +97,7 @@ class ArmPart(Section):
     split: Mapping[str, Setting] = {}
     continuations: int = Field(ge=1, default=9)
     exploration_scale: float = Field(gt=0, default=1000.0)
+    witnesses: WitnessPart = WitnessPart()
     alpha: float = Field(ge=0, default=1.0)
     scale: Literal["adaptive", "fixed"] = "adaptive"
     sides: Literal["both", "correct", "incorrect"] = "both"

@@ -16,6 +16,7 @@ SOURCES: Mapping[Need, str] = {
     Need.LOG_RATIO: "a forward pass of the starting checkpoint",
     Need.VALUES: "continuations by the policy",
     Need.BONUS: "the length of the reasoning",
+    Need.TESTIMONY: "the other solutions of the problem",
 }
 """Signals that training on the embedded worlds can compute, and from what."""
 

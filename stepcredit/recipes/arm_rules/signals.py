@@ -9,13 +9,14 @@ from stepcredit.core.records import Steps
 from stepcredit.core.seeds import derive
 from stepcredit.credit import rule_named
 from stepcredit.credit.rule import Need
+from stepcredit.judges.intrinsic.claims import world_claims
 from stepcredit.judges.montecarlo import MonteCarloSettings, MonteCarloValues
 from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.credit import settings_of
 from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import align
 from stepcredit.training.parts import Reference, RoundSignals
-from stepcredit.training.signals import ContinuedValues, Exploration, LogRatio, SignalSource, signals_of
+from stepcredit.training.signals import ContinuedValues, Exploration, LogRatio, SignalSource, Witnesses, signals_of
 
 
 @final
@@ -65,4 +66,6 @@ def arm_signals(
         sources.append(ContinuedValues(MonteCarloValues(sampler, task.tokenizer, task.checker, settings, align=align)))
     if Need.BONUS in wanted:
         sources.append(Exploration(scale=arm.exploration_scale))
+    if Need.TESTIMONY in wanted:
+        sources.append(Witnesses(world_claims, arm.witnesses.settings()))
     return ArmSignals(arm, tuple(sources))
