@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from learning import HERE, SETTINGS, prepare, rates, recipe_of
+from learning import HERE, SETTINGS, STUDY, rates
 
 from stepcredit.recipes.arms import ArmJob, run_arm
 from stepcredit.recipes.judge_figures import COLUMNS, Figures, measure_judges, recorded_outcomes
@@ -28,9 +28,9 @@ ARM, JUDGES = "adaptive_2", ("generative", "markers", "taught")
 def measured(checkpoint: int, cache: Path) -> dict[str, dict[str, Figures]]:
     """Judge -> round -> figures, for one checkpoint."""
     folder = cache / f"reflection-{checkpoint}"
-    if not prepare("reflection", checkpoint, folder, ("generative", "taught"))[2]:
+    if not STUDY.prepare("reflection", checkpoint, folder, ("generative", "taught")):
         raise SystemExit(f"checkpoint {checkpoint} missed its gate")
-    recipe = recipe_of("reflection", checkpoint)
+    recipe = STUDY.recipe_of("reflection", checkpoint, rounds=SETTINGS["report"]["rounds"])
     arms = {ARM: recipe.arms[ARM].model_copy(update={"learning_rate": rates()[ARM]})}
     out = cache / f"judges-{checkpoint}"
     run_arm(ArmJob(recipe.model_copy(update={"arms": arms}), ARM, 0, folder, out))

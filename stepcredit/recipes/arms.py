@@ -23,7 +23,7 @@ from stepcredit.judges.intrinsic.world_markers import WorldGrammar
 from stepcredit.judges.wrappers import FlippedJudge
 from stepcredit.recipes.arm_rules.credit import ArmCredit
 from stepcredit.recipes.arm_rules.signals import ArmSignals, arm_signals
-from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe
+from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe, RoundsPart
 from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.judges import Account, BuiltJudge, build_judge
 from stepcredit.recipes.world import WorldTask
@@ -64,6 +64,11 @@ class ArmJob:
     def arm(self) -> ArmPart:
         """The arm's part of the recipe."""
         return self.recipe.arms[self.name]
+
+    @property
+    def rounds(self) -> RoundsPart:
+        """The rounds of the recipe, divided as the arm says."""
+        return self.recipe.rounds.divided(self.arm.parts_of_round)
 
 
 @final
@@ -274,7 +279,7 @@ class _Shown:
 
 
 def _round_settings(job: ArmJob, task: WorldTask) -> RoundSettings:
-    part = job.recipe.rounds
+    part = job.rounds
     return RoundSettings(
         sampling=task.sampling(),
         rounds=part.rounds,

@@ -217,7 +217,7 @@ def _gathered(
         ended[name] = [crew.result(job) for job in jobs]
         if name in judged:
             judge, ledgers = judged[name]
-            measured[judge] = crew.submit(measure_in_training, recipe, ledgers, _ends(recipe))
+            measured[judge] = crew.submit(measure_in_training, recipe, ledgers, _ends(recipe, name))
     judges = {judge: crew.result(measured[judge]) for judge, _ in judged.values()}
     return {name: ended[name] for name in arms}, judges
 
@@ -255,7 +255,7 @@ def _teach_job(name: str, recipe: DemoRecipe, checkpoint: Path, teller: Teller) 
 
 def _arm_job(job: ArmJob, named: bool, teller: Teller) -> ArmResult:  # noqa: FBT001 -- pickled by position
     title = job.arm.title + (f", seed {job.seed}" if named else "")
-    total = job.recipe.rounds.rounds
+    total = job.rounds.rounds
 
     def told(row: RoundRow) -> None:
         accuracy = "" if row.accuracy is None else f"accuracy {row.accuracy:.3f}"
@@ -269,8 +269,8 @@ def arm_folder(settings: DemoSettings, name: str, seed: int) -> Path:
     return settings.out / "arms" / f"{name}-seed{seed}"
 
 
-def _ends(recipe: DemoRecipe) -> tuple[int, int]:
-    return 0, recipe.rounds.rounds - 1
+def _ends(recipe: DemoRecipe, name: str) -> tuple[int, int]:
+    return 0, recipe.rounds.divided(recipe.arms[name].parts_of_round).rounds - 1
 
 
 def _credits(settings: DemoSettings, arms: Sequence[str]) -> Sequence[tuple[str, int, Credit]]:

@@ -80,6 +80,10 @@ class RoundsPart(Section):
     old_logprobs: OldLogprobs = "learner"
     measure_every: int = Field(ge=1, default=1)
 
+    def divided(self, parts: int) -> "RoundsPart":
+        """Each round divided into that many; its problems are filled up to a multiple."""
+        return self.model_copy(update={"problems": -(-self.problems // parts), "rounds": self.rounds * parts})
+
 
 class LearnerPart(Section):
     """`[learner]`: the loss and the optimiser of reinforcement learning.

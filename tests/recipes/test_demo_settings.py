@@ -119,3 +119,11 @@ def test_another_loss_brings_its_published_caps_and_keys_that_are_set_win() -> N
     assert (gspo.eps_low, gspo.eps_high, gspo.reduction) == (3e-4, 1e-3, "grpo")
     cispo = load_demo(overrides=('learner.loss="cispo"',)).learner
     assert (cispo.eps_low, cispo.reduction) == (1.0, "token")
+
+
+@pytest.mark.parametrize(("problems", "part"), [(32, 16), (7, 4)])
+def test_an_arm_may_divide_the_rounds(problems: int, part: int) -> None:
+    rounds = load_demo(overrides=("rounds.rounds=6", f"rounds.problems={problems}")).rounds
+    halves = rounds.divided(2)
+    assert (halves.rounds, halves.problems, halves.group_size) == (12, part, rounds.group_size)
+    assert rounds.divided(1) == rounds
