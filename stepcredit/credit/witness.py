@@ -1,4 +1,4 @@
-"""Witness credit: steps are paid for what the group's own solutions testify of them; nobody's word leaves the outcome."""
+"""Witness credit: steps are paid for what the group's solutions testify of them; without a word, the outcome stands."""
 
 from dataclasses import dataclass
 from typing import Literal, final
@@ -52,8 +52,8 @@ def witness(
 ) -> Float32[np.ndarray, " T"]:
     """Advantage of every token from its rollout's outcome and from what is testified of its step.
 
-    With z the standardised reward of the rollout, u the testimony, m the mean of u over all tokens of the group of which
-    anybody testifies, and w the process weight,
+    With z the standardised reward of the rollout, u the testimony, m the mean of u over all tokens of the group that
+    anybody testifies of, and w the process weight,
 
         A[t] = z + w * (alpha * (u - m) - z)    on steps where the outcome yields (`contradicted`: z * u < 0)
         A[t] = z + w * alpha * (u - m)          on other steps of which somebody testifies

@@ -83,9 +83,7 @@ class _Solution:
         return self.last.get(claim.subject) == claim.value and not self.denied.get(claim, False)
 
 
-def witnessed(
-    cut: Sequence[Steps], read: ReadClaims, *, settings: WitnessSettings
-) -> list[Float64[np.ndarray, " K"]]:
+def witnessed(cut: Sequence[Steps], read: ReadClaims, *, settings: WitnessSettings) -> list[Float64[np.ndarray, " K"]]:
     """What the group says of each step: 1 borne out, -1 refuted, NaN where nobody testifies.
 
     A solution holds to the value that it says last of a subject. Of each subject of a problem:

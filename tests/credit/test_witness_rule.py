@@ -34,7 +34,8 @@ def test_numbers_worked_by_hand():
     alone = [borne, borne, refuted, borne, *[refuted] * 3, -1]
     assert credit_of(replace(OURS, outcome_yields="witnessed")) == pytest.approx(alone, abs=1e-4)
     half = replace(OURS, outcome_yields="contradicted", process_weight=0.5)
-    assert credit_of(half) == pytest.approx([(a + b) / 2 for a, b in zip(yielding, [1.0] * 3 + [-1.0] * 5)], abs=1e-4)
+    between = (np.array(yielding) + np.array([1.0] * 3 + [-1.0] * 5)) / 2
+    assert credit_of(half) == pytest.approx(between.tolist(), abs=1e-4)
 
 
 def test_a_group_without_a_right_solution_still_learns():

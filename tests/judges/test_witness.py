@@ -25,7 +25,7 @@ def said(line: str) -> tuple[Claim | Remark | None, ...]:
 
 def solution(index: int, status: OutcomeStatus, line: str, *, group: str = "g") -> Steps:
     """A solution of one token a word, and an answer block of one token that repeats the first."""
-    words = [*line.split(), line.split()[0]]
+    words = [*line.split(), line.split(maxsplit=1)[0]]
     starts = np.cumsum([0, *(len(word) for word in words)])[:-1]
     ids = np.arange(len(words))
     name = f"{group}/{index}"

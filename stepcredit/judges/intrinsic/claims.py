@@ -1,4 +1,4 @@
-"""Reads claims and remarks for the witnesses: by the grammar of the embedded worlds, or as equations in written text."""
+"""Reads claims and remarks for the witnesses: by the grammar of the embedded worlds, or as equations in a text."""
 
 import re
 from collections.abc import Sequence

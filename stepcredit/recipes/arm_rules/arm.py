@@ -83,11 +83,11 @@ class ArmPart(Section):
 
     `rule` is a name of the table of rules, `settings` its settings (`grpo` and `tp_grpo` have keys here instead), and
     `splitter` with `split` what it is paid in: the own steps of the world, or any splitter. `continuations` are those
-    of each prefix, for a rule of values; `exploration_scale` is that of the bonus, for a rule that takes one; `witnesses`
-    says whose word counts, for a rule of testimony. `flip` turns that share of known verdicts over; `shuffled` gives
-    the process credit to random steps: controls. Each of the recipe's rounds is divided into `parts_of_round`, so that
-    monitors look more often; problems that cannot be divided evenly are filled up. A key that does nothing beside the
-    others is an error.
+    of each prefix, for a rule of values; `exploration_scale` is that of the bonus, for a rule that takes one;
+    `witnesses` says whose word counts, for a rule of testimony. `flip` turns that share of known verdicts over;
+    `shuffled` gives the process credit to random steps: controls. Each of the recipe's rounds is divided into
+    `parts_of_round`, so that monitors look more often; problems that cannot be divided evenly are filled up. A key that
+    does nothing beside the others is an error.
     """
 
     title: str
