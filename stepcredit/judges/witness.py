@@ -53,13 +53,14 @@ class WitnessSettings:
         own_word: True lets the wrong solutions speak where no right one does: what more of them took back than let
             stand is refuted.
         confirmed: True lets them bear out too: a value that they confirmed more often than any other, and more often
-            than it was taken back.
+            than it was taken back. An exhibit: it pays steps that are right in themselves and lead nowhere, and a
+            policy trained so no longer carries its values on (docs/own_rule.md).
         remarks: see `Remarks`.
     """
 
     own_word: bool = True
     confirmed: bool = False
-    remarks: Remarks = "none"
+    remarks: Remarks = "all"
 
     def __post_init__(self) -> None:
         if self.remarks not in ("none", "false", "all"):

@@ -10,9 +10,9 @@ from stepcredit.core.records import Outcome, OutcomeStatus, Problem, Rollout, St
 from stepcredit.judges.intrinsic.claims import text_claims, world_claims
 from stepcredit.judges.witness import Claim, Remark, WitnessSettings, witnessed
 
-RIGHT_ONLY = WitnessSettings(own_word=False)
-OWN_WORD = WitnessSettings(confirmed=False)
-CONFIRMED = WitnessSettings(confirmed=True)
+RIGHT_ONLY = WitnessSettings(own_word=False, remarks="none")
+OWN_WORD = WitnessSettings(remarks="none")
+CONFIRMED = WitnessSettings(confirmed=True, remarks="none")
 
 
 def said(line: str) -> tuple[Claim | Remark | None, ...]:
