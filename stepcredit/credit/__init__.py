@@ -24,6 +24,7 @@ from stepcredit.credit import (
     think_rm,
     tp_grpo,
     vineppo,
+    witness,
 )
 from stepcredit.credit.choices import nearest
 from stepcredit.credit.rule import Need, Rule, always, never
@@ -207,6 +208,15 @@ RULES: dict[str, Rule] = {
         unit="step",
         outcome_part=vppo.outcome_part,
         source="arXiv:2601.18984",
+        additive=always,
+    ),
+    "witness": Rule(
+        function=witness.witness,
+        needs=(Need.OUTCOME, Need.TESTIMONY),
+        settings=witness.WitnessCreditSettings,
+        unit="step",
+        outcome_part=witness.outcome_part,
+        source="own",
         additive=always,
     ),
 }

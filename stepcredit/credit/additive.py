@@ -189,8 +189,8 @@ def _signals(pair: Refinement, rng: np.random.Generator) -> tuple[dict[Need, Any
     }
     scores, flags = rng.uniform(-1.0, 1.0, coarse.steps), rng.integers(0, 2, coarse.steps).astype(np.float64)
     values = rng.uniform(0.0, 1.0, coarse.steps + coarse.rollouts)
-    neutral = np.zeros(coarse.steps)
-    before = {Need.SCORES: scores, Need.FLAGS: flags, Need.NEUTRAL: neutral, Need.VALUES: values}
+    before = {Need.SCORES: scores, Need.FLAGS: flags, Need.NEUTRAL: np.zeros(coarse.steps), Need.VALUES: values}
+    before[Need.TESTIMONY] = scores
     after = {need: column[pair.step] for need, column in before.items() if need is not Need.VALUES}
     after[Need.VALUES] = _refined_values(pair, values, rng)
     return same | before, same | after

@@ -44,6 +44,10 @@ class Need(StrEnum):
     NEUTRAL = "neutral"
     """[S] 1 for steps that earn and cost nothing, such as comment lines of code, 0 for the others."""
 
+    TESTIMONY = "testimony"
+    """[S] what the solutions of a group say of each other's steps, in [-1, 1]: above 0 borne out, below 0 refuted; NaN
+    where nobody testifies (`judges.witness.witnessed`)."""
+
     def length_in(self, layout: Layout) -> int:
         """Entries that the signal's column has in this batch.
 
@@ -51,7 +55,7 @@ class Need(StrEnum):
         >>> [need.length_in(layout) for need in (Need.OUTCOME, Need.SCORES, Need.LOG_RATIO, Need.VALUES)]
         [2, 3, 4, 5]
         """
-        if self in (Need.FLAGS, Need.SCORES, Need.NEUTRAL):
+        if self in (Need.FLAGS, Need.SCORES, Need.NEUTRAL, Need.TESTIMONY):
             return layout.steps
         if self in (Need.LOG_RATIO, Need.TOKEN_SCORES, Need.TRAINED):
             return layout.tokens

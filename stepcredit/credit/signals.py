@@ -55,7 +55,7 @@ def checked_columns(rule: Rule, given: Signals, layout: Layout, *, name: str) ->
 
 def _site(need: Need) -> str:
     """What the column has one entry of, in the words of `Need`."""
-    if need in (Need.FLAGS, Need.SCORES, Need.NEUTRAL):
+    if need in (Need.FLAGS, Need.SCORES, Need.NEUTRAL, Need.TESTIMONY):
         return "[S], one entry a step"
     if need in (Need.LOG_RATIO, Need.TOKEN_SCORES, Need.TRAINED):
         return "[T], one entry a completion token"

@@ -14,6 +14,7 @@ from stepcredit.credit.rlsp import rlsp_bonus
 from stepcredit.credit.rule import Need
 from stepcredit.judges.montecarlo import MonteCarloValues
 from stepcredit.judges.together import together
+from stepcredit.judges.witness import ReadClaims, WitnessSettings, witnessed
 from stepcredit.training.parts import Reference, RoundSignals
 
 
@@ -114,6 +115,28 @@ class Exploration:
     async def of(self, cut: Sequence[Steps]) -> list[Float[np.ndarray, " n"]]:
         """[1] of each rollout."""
         return np.split(rlsp_bonus(cut, scale=self._scale), len(cut)) if cut else []
+
+
+@final
+class Witnesses:
+    """What the solutions of a group say of each other's steps, one number a step.
+
+    Args:
+        read: reads claims and remarks in a solution's think steps.
+        settings: whose word counts.
+
+    Source: own. Differs: n/a.
+    """
+
+    need = Need.TESTIMONY
+    tokens = 0
+
+    def __init__(self, read: ReadClaims, settings: WitnessSettings) -> None:
+        self._read, self._settings = read, settings
+
+    async def of(self, cut: Sequence[Steps]) -> list[Float[np.ndarray, " n"]]:
+        """[K] of each rollout."""
+        return list(witnessed(cut, self._read, settings=self._settings))
 
 
 async def signals_of(sources: Sequence[SignalSource], cut: Sequence[Steps]) -> RoundSignals:

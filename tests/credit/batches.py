@@ -44,6 +44,7 @@ def columns_for(layout: Layout, rng: np.random.Generator) -> Columns:
         Need.VALUES: values,
         Need.TRAINED: (rng.random(layout.tokens) < 0.8).astype(np.float64),
         Need.NEUTRAL: (rng.random(layout.steps) < 0.2).astype(np.float64),
+        Need.TESTIMONY: rng.choice([-1.0, 0.5, 1.0, np.nan], layout.steps),
         Need.PREFERENCES: np.concatenate([(one - one.T).ravel() for one in drawn] or [np.zeros(0)]),
     }
     for column in found.values():
@@ -86,7 +87,7 @@ def moved(layout: Layout, columns: Columns, order: np.ndarray) -> tuple[Layout, 
 
 
 TOKENS = (Need.LOG_RATIO, Need.TOKEN_SCORES, Need.TRAINED)
-STEPS = (Need.FLAGS, Need.SCORES, Need.NEUTRAL)
+STEPS = (Need.FLAGS, Need.SCORES, Need.NEUTRAL, Need.TESTIMONY)
 
 
 def moved_preferences(layout: Layout, column: np.ndarray, order: np.ndarray) -> np.ndarray:

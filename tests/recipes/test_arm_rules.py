@@ -69,6 +69,8 @@ PRL = {"title": "PRL", "rule": "prl"}
         ({"alpha": 2.0, "std": "sample"}, "alpha, std under rule prl, which has its own under settings"),
         ({"flip": 0.1}, "flip under judge none"),
         ({"continuations": 3}, "continuations under rule prl, which does not read what they are of"),
+        ({"witnesses": {"remarks": "all"}}, "witnesses under rule prl, which does not read what they are of"),
+        ({"rule": "witness", "witnesses": {"own_word": False, "confirmed": True}}, "switch own_word on"),
         ({"split": {"size": 3}}, "split under splitter world"),
         (
             {"rule": "grpo", "settings": {"std": "sample"}},
@@ -184,6 +186,7 @@ def varied(found: dict[str, np.ndarray]) -> bool:
         ("prl", "none", {"bonus_weight": 0.1}),
         ("vineppo", "none", {"root": "leave_one_out"}),
         ("dr_grpo", "none", {}),
+        ("witness", "none", {}),
         ("grpo_ps", "oracle", {}),
         ("math_shepherd", "oracle", {}),
         ("pure", "oracle", {}),

@@ -5,8 +5,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from stepcredit.core.errors import UsageError
 from stepcredit.credit import rule_named
 from stepcredit.credit.rule import Need
+from stepcredit.judges.witness import Remarks, WitnessSettings
 from stepcredit.losses.presets import Loss, Reduction
 from stepcredit.recipes.arm_rules.parts import (
     CriticPart,
@@ -49,6 +51,26 @@ class SchedulePart(Section):
     flat_gain: float | None = Field(ge=0, default=None)
 
 
+class WitnessPart(Section):
+    """`[arms.NAME.witnesses]`: whose word counts where a rule reads testimony (`judges.witness.WitnessSettings`)."""
+
+    own_word: bool | None = None
+    confirmed: bool | None = None
+    remarks: Remarks | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "WitnessPart":
+        try:
+            self.settings()
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    def settings(self) -> WitnessSettings:
+        """The settings; unset keys take their own defaults."""
+        return WitnessSettings(**self.model_dump(exclude_none=True))
+
+
 _READS: Mapping[Kind, tuple[str, ...]] = {
     "process": (),
     "outcome": (),
@@ -78,6 +100,7 @@ _OF_SIGNALS: Mapping[str, tuple[Need, ...]] = {
     "token_model": (Need.TOKEN_SCORES,),
     "token_scores": (Need.TOKEN_SCORES,),
     "values": (Need.VALUES,),
+    "witnesses": (Need.TESTIMONY,),
 }
 """Keys of an arm that say how a signal is computed, each with the signals that read it."""
 
@@ -101,7 +124,8 @@ class ArmPart(Section):
     What a rule reads beside outcomes and verdicts is computed for it. Values come by `continuations` of each prefix, so
     many of them, or by a critic (`values`; unset, what the rule's paper takes). Token scores come by PRIME's model or
     by Q-RM's (`token_scores`, likewise). Log-ratios are to the frozen `reference`: `start`, the folder of a checkpoint,
-    or an arm's run folder. The bonus has `exploration_scale`. Scores of whole rollouts, and who is preferred, are made
+    or an arm's run folder. The bonus has `exploration_scale`; `witnesses` says whose word counts, for a rule of
+    testimony. Scores of whole rollouts, and who is preferred, are made
     of the scores that the judge gives the think steps (`of_steps`).
 
     `loss`, `eps_low`, `eps_high` and `reduction` stand before those of `[learner]`; with another loss than that, the
@@ -123,6 +147,7 @@ class ArmPart(Section):
     token_model: TokenModelPart = TokenModelPart()
     reference: str = START
     of_steps: OfSteps = "mean"
+    witnesses: WitnessPart = WitnessPart()
     alpha: float = Field(ge=0, default=1.0)
     scale: Literal["adaptive", "fixed"] = "adaptive"
     sides: Literal["both", "correct", "incorrect"] = "both"

@@ -22,6 +22,7 @@ SOURCES: Mapping[Need, str] = {
     Need.TOKEN_SCORES: "a reward model that is trained in the arm",
     Need.OUTCOME_SCORES: "the step judge's scores",
     Need.PREFERENCES: "the step judge's scores",
+    Need.TESTIMONY: "the other solutions of the problem",
 }
 """Signals that training on the embedded worlds can compute, and from what."""
 

@@ -10,6 +10,7 @@ from stepcredit.core.seeds import derive
 from stepcredit.credit import rule_named
 from stepcredit.credit.rule import Need
 from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.judges.intrinsic.claims import world_claims
 from stepcredit.judges.montecarlo import MonteCarloSettings, MonteCarloValues
 from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.credit import settings_of
@@ -18,7 +19,7 @@ from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import align
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.parts import Learning, Reference, RoundSignals
-from stepcredit.training.signals import ContinuedValues, Exploration, LogRatio, SignalSource, signals_of
+from stepcredit.training.signals import ContinuedValues, Exploration, LogRatio, SignalSource, Witnesses, signals_of
 
 
 @final
@@ -122,4 +123,6 @@ def arm_signals(
             learning.append(ImplicitScores(arm.implicit_prm, start))
     if Need.BONUS in wanted:
         sources.append(Exploration(scale=arm.exploration_scale))
+    if Need.TESTIMONY in wanted:
+        sources.append(Witnesses(world_claims, arm.witnesses.settings()))
     return ArmSignals(arm, (*sources, *learning), tuple(learning))
