@@ -29,7 +29,8 @@ def test_import_stepcredit_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ['"--help"', '"judge", "--help"', '"evaluate", "--help"', '"demo", "--help"', '"recipes"']
+    "words",
+    ['"--help"', '"judge", "--help"', '"evaluate", "--help"', '"credit", "--help"', '"demo", "--help"', '"recipes"'],
 )
 def test_help_and_listings_load_nothing_heavy(words: str) -> None:
     assert loaded(HELP.format(words=words)) == "[]"

@@ -12,6 +12,7 @@ from stepcredit.core.errors import UsageError
 from stepcredit.recipes.report_run import saved_views
 from stepcredit.recipes.xray.recorded import TextSettings
 from stepcredit.recipes.xray.run import CreditXray, XraySettings, run_xray
+from stepcredit.testing import ScriptedServer
 
 QUICK = ("checker.mode=string",)
 ANSWER = "So it is \\boxed{2}."
@@ -231,3 +232,33 @@ def test_the_page_and_the_figures_are_written_and_read_again(tmp_path: Path) -> 
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="the folder holds something else; give --out a folder of its own"):
         xray(lines(tmp_path), "grpo", out=tmp_path / "mine")
+
+
+def test_scores_of_whole_solutions_are_no_verdicts_on_steps(tmp_path: Path) -> None:
+    """Two replies of a chat server, 9 and 4: standardised they are +1 and -1, and step rules have nothing to read."""
+    file = write_rows(tmp_path / "two.jsonl", row(RIGHT, name="right"), row(WRONG, name="wrong"))
+    run = tmp_path / "judged"
+    with ScriptedServer(reply=lambda said: f"<answer>{9 if '19' in str(said[-1]) else 4}</answer>") as server:
+        words = ("--judge", "think-rm", "--server", server.url, "--set", "checker.mode=string")
+        assert call("judge", file, "--out", run, *words) == 0
+    found = xray(run, "spct,pure,tp_grpo")
+    assert found.payload["signals"]["outcome_scores"] == "scores of judge think-rm"
+    assert [rule.name for rule in found.rules] == ["spct"]
+    assert found.rules[0].variance == pytest.approx(1.0, rel=0.2)
+    assert set(found.left_out) == {"pure", "tp_grpo"}
+    assert found.payload["judge"] is None
+
+
+def test_scores_of_solutions_and_tokens_come_from_columns(tmp_path: Path) -> None:
+    sizes = [sum(len(step.encode()) for step in steps) for steps in (GOOD, BAD)]
+    columns = [
+        {"outcome_score": score, "token_scores": [score / 10.0] * size}
+        for score, size in zip((3.0, 1.0), sizes, strict=True)
+    ]
+    found = xray(lines(tmp_path, *columns), "spct,q_rm")
+    assert [(rule.name, rule.paid) for rule in found.rules] == [("spct", 1.0), ("q_rm", 1.0)]
+    first = {view.id: view.steps[0].pieces[0].advantages for view in found.data.solutions}
+    assert first["good"][0] == pytest.approx(1.0, rel=0.01)
+    assert first["bad"][0] == pytest.approx(-1.0, rel=0.01)
+    with pytest.raises(UsageError, match="`outcome_score` must be a number or null, got 'high'"):
+        xray(lines(tmp_path, {"outcome_score": "high"}), "spct")

@@ -8,12 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, final
 
+import numpy as np
+
 from stepcredit.adapters.judging import judge_all
 from stepcredit.adapters.logged import LoggedRollout, outcomes_of, read_log
 from stepcredit.adapters.logged.signals import brought_by
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Scale, Tokenizer
-from stepcredit.core.records import Group, Outcome, Steps
+from stepcredit.core.records import Group, Judgement, Outcome, Steps
+from stepcredit.credit.rule import Need
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.recipes.recorded.judges import checker_of, opened_judge
@@ -143,9 +146,10 @@ def read_judged(folder: Path, settings: TextSettings) -> XrayBatch:
     if all(item.judgement is None for item in walked):
         raise UsageError("the run kept no verdicts; let it go on first (stepcredit status names the command)",
                          item=str(folder))  # fmt: skip
-    kind = f"{len(recorded)} solutions judged by {manifest['judge']['name']}"
+    name = manifest["judge"]["name"]
+    kind = f"{len(recorded)} solutions judged by {name}"
     batch = _of_walked(walked, folder.name, kind=kind, settings=settings)
-    batch = replace(batch, judge=manifest["judge"]["name"], scale=_scale_of(folder))
+    batch = _scored(batch, name) if whole else replace(batch, judge=name, scale=_scale_of(folder))
     return _with_lines(batch, file, recorded)
 
 
@@ -227,6 +231,17 @@ def _kept(ledger: Ledger, steps: Steps, judge: str, *, proposes: bool) -> Walked
         steps = apply_ranges(steps, [(int(first), int(last)) for first, last in ranges])
     said = ledger.get(VERDICTS, verdict_key(steps, judge))
     return Walked(steps, None if said is None else decode(said, resolve=lambda _kind, _name: steps))
+
+
+def _scored(batch: XrayBatch, judge: str) -> XrayBatch:
+    """The batch of a judge of whole solutions: its scores are no verdicts on steps."""
+    scores = {
+        cut.steps.rollout.id: np.array([cut.verdicts[0].score])
+        for cut in batch.cuts
+        if isinstance(cut, Judgement) and len(cut.verdicts) == 1 and cut.verdicts[0].score is not None
+    }
+    bare = replace(batch, cuts=tuple(batch.steps))
+    return bare.with_signal(Need.OUTCOME_SCORES, scores, f"scores of judge {judge}") if scores else bare
 
 
 def _of_walked(walked: Sequence[Walked], name: str, *, kind: str, settings: TextSettings) -> XrayBatch:
