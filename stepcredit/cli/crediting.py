@@ -25,44 +25,62 @@ class TextJudge(StrEnum):
     NONE = "none"
 
 
+RolloutsArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FOLDER_OR_FILE",
+        help="Run folder of demo, train, judge or run; JSONL that judge reads; log of a TRL or verl run.",
+    ),
+]
+CompareOption = Annotated[
+    list[str] | None,
+    typer.Option("--compare", metavar="RULE[,RULE...]", help="Rules; RULE@NAME is a variant; without it: all."),
+]
+ValuesOption = Annotated[
+    Path | None, typer.Option(help="JSONL of Monte-Carlo values: id, and values (-1..1) or success (0..1) by step.")
+]
+ContinuationsOption = Annotated[
+    int | None, typer.Option(min=1, help="Take the values now: so many continuations a prefix (embedded worlds).")
+]
+TruthOption = Annotated[XrayTruth, typer.Option(help="What signs are compared with.")]
+ArmOption = Annotated[str | None, typer.Option(help="demo, train: method to look at.")]
+SeedOption = Annotated[int | None, typer.Option(help="demo, train: seed.")]
+RoundOption = Annotated[int | None, typer.Option("--round", min=0, help="demo, train: round, else last.")]
+ProblemsOption = Annotated[int | None, typer.Option(min=1, help="Take the first so many problems only.")]
+TextJudgeOption = Annotated[TextJudge, typer.Option(help="Who gives verdicts on text that has none.")]
+PolicyTokenizerOption = Annotated[
+    Path | None, typer.Option("--tokenizer", help="Recorded text: tokenizer of the policy; else bytes.")
+]
+GroupByOption = Annotated[GroupBy, typer.Option(help="Recorded text: which solutions are compared with one another.")]
+OutcomeOption = Annotated[str | None, typer.Option(help="TRL, verl: column with the outcome's number.")]
+GroupSizeOption = Annotated[int | None, typer.Option(min=1, help="TRL, verl: completions of each prompt.")]
+InputOption = Annotated[
+    Path | None, typer.Option("--input", help="judge, run: the file that was judged, if it was moved.")
+]
+ShowOption = Annotated[int, typer.Option(min=0, help="Solutions shown side by side on the page.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of tables.")]
+ResultOption = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the result: runs/credit-NAME.")]
+
+
 def credit(
-    rollouts: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FOLDER_OR_FILE",
-            help="Run folder of demo, train, judge or run; JSONL that judge reads; log of a TRL or verl run.",
-        ),
-    ],
-    compare: Annotated[
-        list[str] | None,
-        typer.Option("--compare", metavar="RULE[,RULE...]", help="Rules; RULE@NAME is a variant; without it: all."),
-    ] = None,
-    values: Annotated[
-        Path | None, typer.Option(help="JSONL of Monte-Carlo values: id, and values (-1..1) or success (0..1) by step.")
-    ] = None,
-    continuations: Annotated[
-        int | None, typer.Option(min=1, help="Take the values now: so many continuations a prefix (embedded worlds).")
-    ] = None,
-    truth: Annotated[XrayTruth, typer.Option(help="What signs are compared with.")] = XrayTruth.AUTO,
-    arm: Annotated[str | None, typer.Option(help="demo, train: method to look at.")] = None,
-    seed: Annotated[int | None, typer.Option(help="demo, train: seed.")] = None,
-    round_index: Annotated[int | None, typer.Option("--round", min=0, help="demo, train: round, else last.")] = None,
-    problems: Annotated[int | None, typer.Option(min=1, help="Take the first so many problems only.")] = None,
-    judge: Annotated[TextJudge, typer.Option(help="Who gives verdicts on text that has none.")] = TextJudge.MARKERS,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="Recorded text: tokenizer.json of the policy; else bytes.")
-    ] = None,
-    group_by: Annotated[
-        GroupBy, typer.Option(help="Recorded text: which solutions are compared with one another.")
-    ] = GroupBy.PROBLEM_AND_MODEL,
-    outcome: Annotated[str | None, typer.Option(help="TRL, verl: column with the outcome's number.")] = None,
-    group_size: Annotated[int | None, typer.Option(min=1, help="TRL, verl: completions of each prompt.")] = None,
-    input_file: Annotated[
-        Path | None, typer.Option("--input", help="judge, run: the file that was judged, if it was moved.")
-    ] = None,
-    show: Annotated[int, typer.Option(min=0, help="Solutions shown side by side on the page.")] = 12,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of tables.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the result: runs/credit-NAME.")] = None,
+    rollouts: RolloutsArgument,
+    compare: CompareOption = None,
+    values: ValuesOption = None,
+    continuations: ContinuationsOption = None,
+    truth: TruthOption = XrayTruth.AUTO,
+    arm: ArmOption = None,
+    seed: SeedOption = None,
+    round_index: RoundOption = None,
+    problems: ProblemsOption = None,
+    judge: TextJudgeOption = TextJudge.MARKERS,
+    tokenizer: PolicyTokenizerOption = None,
+    group_by: GroupByOption = GroupBy.PROBLEM_AND_MODEL,
+    outcome: OutcomeOption = None,
+    group_size: GroupSizeOption = None,
+    input_file: InputOption = None,
+    show: ShowOption = 12,
+    as_json: JsonOption = False,
+    out: ResultOption = None,
     settings: SetOption = None,
 ) -> None:
     """Pay rollouts that are there already by several credit rules, and compare what they pay (credit X-ray).
@@ -78,14 +96,7 @@ def credit(
     from stepcredit.recipes.xray.run import XraySettings, json_of, run_xray  # noqa: PLC0415
     from stepcredit.report import terminal_report  # noqa: PLC0415
 
-    text = TextSettings(
-        judge=judge.value,
-        tokenizer=tokenizer,
-        group_by=group_by.value,
-        outcome=outcome,
-        group_size=group_size,
-        input=input_file,
-    )
+    text = TextSettings(judge.value, tokenizer, group_by.value, outcome, group_size, input_file)
     chosen = XraySettings(
         out=Path("runs") / f"credit-{rollouts.resolve().name.split('.')[0]}" if out is None else out,
         compare=tuple(compare or ()),
