@@ -2,9 +2,10 @@
 
     python benchmarks/microscope.py tabular      a small world in which everything is enumerated; a minute or two
     python benchmarks/microscope.py world --checkpoint runs/learning/reflection-0     the embedded world; minutes
-    python benchmarks/microscope.py table        results/microscope.md again, from results/microscope.json
+    python benchmarks/microscope.py table        results/microscope.md and the tables of docs/microscope.md again
 
-Each call also holds the figures against the trained comparison, results/credit_*.jsonl, if that is there.
+Each call also holds the figures against the trained comparison, results/credit_*.jsonl, if that is there, and against
+the runs of docs/learning.md.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from microscope_ranks import compared, trained
+from microscope_ranks import LEARNING, compared, trained
 from microscope_rules import ROWS
 from microscope_tabular import EASE, ETA, GROUP_SIZE, RATE
 from microscope_tabular import measured as measured_tabular
@@ -28,6 +29,7 @@ from microscope_world import ARMS, Sizes
 from microscope_world import measured as measured_world
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "microscope.md"
 UPDATES = (0, 5, 20)
 
 TABULAR = """
@@ -38,6 +40,17 @@ that; *noise*: variance of one group's estimate over the squared length of its m
 single group's estimate (0 for a group that says nothing); *advantages*: correlation of a token's credit with its true
 advantage.
 """
+
+TABULAR_FIGURES = {
+    "cosine": ("cosine", 4),
+    "off": ("off", 3),
+    "within": ("on each problem", 4),
+    "scale": ("scale", 2),
+    "noise": ("noise", 1),
+    "one_group": ("one group", 2),
+    "advantages": ("advantages", 2),
+}
+PAGE_FIGURES = {name: TABULAR_FIGURES[name] for name in ("cosine", "scale", "noise", "one_group", "advantages")}
 
 WORLD = """
 *cosine*: of the arm's gradient with the true one, corrected for the noise in both (it may pass 1), with a jackknife
@@ -54,10 +67,20 @@ def stored() -> dict[str, Any]:
 
 
 def store(report: Mapping[str, Any]) -> None:
-    """Write the results and their page."""
+    """Write the results, their page, and the tables of docs/microscope.md between its marks."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "microscope.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (RESULTS / "microscope.md").write_text(markdown(report), encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
+    tables = {name: world_table(told["stages"]) for name, told in report["world"].items()}
+    if report["tabular"] is not None:
+        tables["enumerated"] = tabular_table(report["tabular"]["stages"], PAGE_FIGURES)
+    for name, table in tables.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        if begin in text:
+            head, _, rest = text.partition(begin)
+            text = f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+    PAGE.write_text(text, encoding="utf-8")
 
 
 def tabular(options: argparse.Namespace) -> None:
@@ -109,6 +132,18 @@ def cells(stages: Sequence[Mapping[str, Any]], name: str, figure: str, digits: i
     return " / ".join(number(stage["rules"][name].get(figure, math.nan), digits) for stage in stages)
 
 
+def tabular_table(stages: Sequence[Mapping[str, Any]], shown: Mapping[str, tuple[str, int]]) -> str:
+    """One line a rule: its signal, some figures at every stage, and what theory says."""
+    head = ("rule", "signal", *(title for title, _ in shown.values()), "theory")
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for name, row in ROWS.items():
+        if name in stages[0]["rules"]:
+            parts = [cells(stages, name, figure, digits) for figure, (_, digits) in shown.items()]
+            drawn = " (drawn)" if row.drawn else ""
+            lines.append("| " + " | ".join([f"`{name}`", row.told + drawn, *parts, row.theory]) + " |")
+    return "\n".join(lines)
+
+
 def tabular_text(report: Mapping[str, Any]) -> str:
     """Tables of the tabular part."""
     stages, facts = report["stages"], report["facts"]
@@ -117,14 +152,7 @@ def tabular_text(report: Mapping[str, Any]) -> str:
     )
     lines = [f"## Enumerated\n\nAccuracy of the {len(EASE)} problems after {told}. Groups of {facts['group_size']}."]
     lines += [f"Measured in {facts['cpu_s']:.0f} s of CPU.\n{TABULAR}"]
-    head = ("rule", "signal", "cosine", "off", "on each problem", "scale", "noise", "one group", "advantages", "theory")
-    lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for name, row in ROWS.items():
-        if name in stages[0]["rules"]:
-            shown = {"cosine": 4, "off": 3, "within": 4, "scale": 2, "noise": 1, "one_group": 2, "advantages": 2}
-            parts = [cells(stages, name, figure, digits) for figure, digits in shown.items()]
-            drawn = " (drawn)" if row.drawn else ""
-            lines.append("| " + " | ".join([f"`{name}`", row.told + drawn, *parts, row.theory]) + " |")
+    lines.append(tabular_table(stages, TABULAR_FIGURES))
     lines += ["\nPRL's process part alone against the gradient of its KL cost, from the second stage on:\n"]
     lines += ["| own step | cosine |", "| --- | --- |"]
     for name in stages[-1]["kl"]:
@@ -146,25 +174,29 @@ def world_text(name: str, report: Mapping[str, Any]) -> str:
         figures = [number(stage[key], 2) for key in ("halves", "ceiling")]
         figures += [str(stage["steps"]), number(stage["advantage_ceiling"], 2), f"{stage['cpu_s']:.0f}"]
         lines.append("| " + " | ".join([str(stage["updates"]), right, *figures]) + " |")
+    lines += [WORLD, world_table(stages)]
+    return "\n".join(lines) + "\n"
+
+
+def world_table(stages: Sequence[Mapping[str, Any]]) -> str:
+    """One line an arm."""
     head = ("rule", "paid", "cosine", "raw", "noise", "one block", "advantages")
-    lines += [WORLD, "| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for arm in stages[0]["rules"]:
-        corrected = [
-            f"{number(stage['rules'][arm]['cosine'], 2)} ({number(stage['rules'][arm]['error'], 2)})"
-            for stage in stages
-        ]
+        told = [stage["rules"][arm] for stage in stages]
+        corrected = " / ".join(f"{number(one['cosine'], 2)} ({number(one['error'], 2)})" for one in told)
         parts = [cells(stages, arm, figure) for figure in ("raw", "noise", "one_group", "advantages")]
         title = ARMS[arm].title if arm in ARMS else "as rloo"
-        lines.append("| " + " | ".join([f"`{arm}`", title, " / ".join(corrected), *parts]) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append("| " + " | ".join([f"`{arm}`", title, corrected, *parts]) + " |")
+    return "\n".join(lines)
 
 
 def ranks_text(report: Mapping[str, Any]) -> str:
     """Rank correlations with the trained comparison, or that it is not there."""
     lines = ["## Against the trained comparison\n"]
     runs = trained(RESULTS)
-    if not runs:
-        return lines[0] + "\nNo benchmarks/results/credit_*.jsonl: the trained comparison is not there yet.\n"
+    if not any(LEARNING not in task for task in runs):
+        lines += ["No benchmarks/results/credit_*.jsonl: the trained comparison of all rules is not there yet.\n"]
     lines += [
         "Spearman's correlation over rules, with the share of all pairings at least as far from 0. Many lines, few"
     ]
@@ -174,7 +206,8 @@ def ranks_text(report: Mapping[str, Any]) -> str:
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for side, told in sides.items():
         for task, arms in runs.items():
-            if told is None or (side != "enumerated" and side.rpartition("-")[0] != task):
+            named = task if side == "enumerated" else task.partition(", ")[0]
+            if told is None or LEARNING in named or (side != "enumerated" and side.rpartition("-")[0] != named):
                 continue
             for line in compared(told["stages"], arms):
                 figures = [str(line[key]) for key in ("updates", "figure", "outcome", "rules")]

@@ -18,6 +18,21 @@ EXACT = 14
 """Up to so many rules the permutations are counted, not drawn."""
 
 
+EARLIER = {
+    "grpo": "grpo",
+    "adaptive_2": "tp_grpo",
+    "fixed_2": "tp_grpo_fixed",
+    "oracle_1": "tp_grpo_oracle",
+    "correct_only": "tp_grpo_correct",
+    "step_level": "tp_grpo_step",
+    "flipped": "tp_grpo_flipped_markers",
+    "shuffled": "tp_grpo_shuffled",
+}
+"""Arms of docs/learning.md -> the same arms in the world part."""
+
+LEARNING = "docs/learning.md"
+
+
 def ranks(values: Sequence[float]) -> np.ndarray:
     """[n] twice the rank of each value, from 2, ties at their mean: integers.
 
@@ -80,14 +95,21 @@ def sums_of_pairings(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def trained(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Task -> arm -> means over the runs of results/credit_*.jsonl: final accuracy, and mean of the curve."""
+    """Task -> arm -> means over its runs: final accuracy, and mean of the curve.
+
+    Read from results/credit_*.jsonl, and from the runs of docs/learning.md, under `TASK, docs/learning.md`.
+    """
     runs: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for path in sorted(folder.glob("credit_*.jsonl")):
+    earlier = [folder / f"learning_{task}.jsonl" for task in ("reflection", "chain")]
+    for path in [*sorted(folder.glob("credit_*.jsonl")), *(path for path in earlier if path.exists())]:
         for line in path.read_text(encoding="utf-8").splitlines():
             told: dict[str, Any] = json.loads(line)
-            if "arm" in told and "final_accuracy" in told and told.get("accuracy"):
+            task, arm = str(told.get("task", path.stem)), told.get("arm")
+            if path in earlier:
+                task, arm = f"{task}, {LEARNING}", EARLIER.get(str(arm))
+            if arm is not None and "final_accuracy" in told and told.get("accuracy"):
                 found = (float(told["final_accuracy"]), float(np.mean(told["accuracy"])))
-                runs.setdefault(str(told.get("task", path.stem)), {}).setdefault(told["arm"], []).append(found)
+                runs.setdefault(task, {}).setdefault(arm, []).append(found)
     return {
         task: {arm: dict(zip(OUTCOMES, np.mean(found, axis=0).tolist(), strict=True)) for arm, found in arms.items()}
         for task, arms in runs.items()

@@ -51,7 +51,23 @@ ARMS: dict[str, ArmPart] = {
     "tp_grpo": ArmPart(title="alpha 2, adaptive, markers", rule="tp_grpo", judge="markers", alpha=2.0),
     "tp_grpo_fixed": ArmPart(title="fixed 2, markers", rule="tp_grpo", judge="markers", alpha=2.0, scale="fixed"),
     "tp_grpo_oracle": ArmPart(title="alpha 1, adaptive, oracle", rule="tp_grpo", judge="oracle"),
-    "tp_grpo_flipped": ArmPart(title="the same, 20% flipped", rule="tp_grpo", judge="oracle", flip=0.2),
+    "tp_grpo_correct": ArmPart(
+        title="alpha 2, adaptive, correct side only, markers",
+        rule="tp_grpo",
+        judge="markers",
+        alpha=2.0,
+        sides="correct",
+    ),
+    "tp_grpo_step": ArmPart(title="alpha 1, unmerged, markers", rule="tp_grpo", judge="markers", unit="step"),
+    "tp_grpo_shuffled": ArmPart(
+        title="fixed 2, markers, shuffled", rule="tp_grpo", judge="markers", alpha=2.0, scale="fixed", shuffled=True
+    ),
+    "tp_grpo_flipped_markers": ArmPart(
+        title="alpha 2, adaptive, markers, 20% flipped", rule="tp_grpo", judge="markers", alpha=2.0, flip=0.2
+    ),
+    "tp_grpo_flipped": ArmPart(
+        title="alpha 1, adaptive, oracle, 20% flipped", rule="tp_grpo", judge="oracle", flip=0.2
+    ),
     "prl": ArmPart(title="eta 20, 16 tokens", rule="prl", settings={"eta": 20.0}, splitter="fixed", split={"size": 16}),
     "frpo": ArmPart(title="eta 20, single tokens", rule="prl", settings={"eta": 20.0}, splitter="token"),
     "vineppo": ArmPart(title="K = 9", rule="vineppo", continuations=9),
@@ -61,7 +77,8 @@ ARMS: dict[str, ArmPart] = {
     "math_shepherd": ArmPart(title="oracle", rule="math_shepherd", judge="oracle"),
     "line_level": ArmPart(title="oracle", rule="line_level", judge="oracle"),
 }
-"""What is looked at; names without a suffix are those of the trained comparison's arms."""
+"""What is looked at; names without a suffix are those of the trained comparison's arms, those of TP-GRPO with one are
+arms of docs/learning.md, but for `tp_grpo_flipped`."""
 
 
 @dataclass(frozen=True)

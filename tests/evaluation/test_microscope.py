@@ -114,4 +114,9 @@ def test_runs_of_the_comparison_are_averaged_by_task_and_arm(scripts: Any, tmp_p
     assert of.trained(tmp_path) == {}
     lines = [f'{{"task": "t", "arm": "a", "final_accuracy": {x}, "accuracy": [0, {x}], "seed": 0}}' for x in (0.5, 1)]
     (tmp_path / "credit_t.jsonl").write_text("\n".join([*lines, '{"task": "t", "arm": "failed"}']), encoding="utf-8")
-    assert of.trained(tmp_path) == {"t": {"a": {"final accuracy": 0.75, "mean of the curve": 0.375}}}
+    earlier = [f'{{"task": "chain", "arm": "{arm}", "final_accuracy": 1, "accuracy": [1]}}' for arm in ("fixed_2", "x")]
+    (tmp_path / "learning_chain.jsonl").write_text("\n".join(earlier), encoding="utf-8")
+    assert of.trained(tmp_path) == {
+        "t": {"a": {"final accuracy": 0.75, "mean of the curve": 0.375}},
+        "chain, docs/learning.md": {"tp_grpo_fixed": {"final accuracy": 1.0, "mean of the curve": 1.0}},
+    }
