@@ -265,7 +265,7 @@ def test_the_columns_of_whole_rollouts_reach_their_rules() -> None:
         for rule in ("spct", "think_rm")
     )
     assert np.argsort([credit.advantages[0] for credit in spct]).tolist() == [2, 0, 1]
-    assert [credit.advantages[0] for credit in think] == pytest.approx([0.0, 1.0, -1.0], abs=1e-6)
+    assert [credit.advantages[0] for credit in think] == pytest.approx([0.0, 8**0.5 / 3, -(8**0.5) / 3], abs=1e-6)
 
 
 def test_prof_chooses_who_is_trained_on_and_pays_nothing() -> None:
