@@ -294,20 +294,18 @@ def learning_world() -> tuple[World, Tally]:
 
 def test_a_judge_that_learns_is_kept_with_each_round_and_taken_up_as_it_was(tmp_path: Path) -> None:
     whole, tally = learning_world()
-    walk(whole, tmp_path / "whole")
-    (cut, first), (again, second), updates = learning_world(), learning_world(), 0
+    fine = replace(SETTINGS, rollouts_per_update=8)
+    walk(whole, tmp_path / "whole", fine)
+    (cut, first), (again, second), seen = learning_world(), learning_world(), list[str]()
 
     def stop() -> bool:
         """After the second round's first update: that round is undone, and was not learnt from."""
-        return updates > 4
+        return seen.count("row") == 2 and seen[-1] == "update"
 
-    def count(_update: object) -> None:
-        nonlocal updates
-        updates += 1
-
-    rows = walk(cut, tmp_path / "cut", watcher=Watcher(on_update=count, stop=stop))
+    watcher = Watcher(on_row=lambda _: seen.append("row"), on_update=lambda _: seen.append("update"), stop=stop)
+    rows = walk(cut, tmp_path / "cut", fine, watcher=watcher)
     assert [row.index for row in rows] == [-1, 0]
-    walk(again, tmp_path / "cut")
+    walk(again, tmp_path / "cut", fine)
     assert (tally.lessons, first.lessons, second.lessons) == (3, 1, 2)
     assert first.right < tally.right == second.right
     for name in ("tally-0002.bin", "tally-0003.bin", "learner-0003.bin"):
