@@ -83,7 +83,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def states(folder: Path) -> dict[str, str]:
-    """Digest of every checkpoint by name, less torch's random state: models built before move it, and nobody reads it."""
+    """Digest of every checkpoint by name, less torch's random state, which nobody reads: building models moves it."""
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     found = {name: unpack_state(read_checkpoint(folder, name)) for name in names}
     return {name: digest(plain({k: v for k, v in parts.items() if k != "random"})) for name, parts in found.items()}
