@@ -97,6 +97,27 @@ def test_settings_and_the_schedule_s_weight_reach_the_rule() -> None:
     np.testing.assert_allclose(plain - half, np.array([3, 2, 1, 0]) / 20, atol=1e-6)
 
 
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_bonus_for_exploration_is_added_to_prl_whatever_the_process_weight(weight: float) -> None:
+    groups, judged = batch()
+    bonus = np.array([-1.0, -0.5, -0.25, -2.0])
+    names = [judgement.steps.rollout.id for judgement in judged]
+    signals = {
+        Need.LOG_RATIO: {j.steps.rollout.id: np.ones(len(j.steps.rollout.completion_ids)) for j in judged},
+        Need.BONUS: {name: np.array([value]) for name, value in zip(names, bonus, strict=True)},
+    }
+    found = [
+        ArmCredit(ArmPart(**PRL, settings={"eta": 10.0, **more}), 7)(  # type: ignore[arg-type]
+            groups, judged, process_weight=weight, round_index=0, signals=signals
+        )
+        for more in ({}, {"bonus_weight": 0.5})
+    ]
+    added = 0.5 * (bonus - bonus.mean()) / bonus.std(ddof=1)
+    for plain, paid, more in zip(*found, added, strict=True):
+        np.testing.assert_allclose(paid.advantages - plain.advantages, more, atol=1e-5)
+    assert (len({*found[0][0].advantages.tolist()}) > 1) == (weight > 0)
+
+
 def test_a_rollout_without_its_signal_is_an_error() -> None:
     groups, judged = batch()
     with pytest.raises(CreditError, match="log_ratio was not computed"):

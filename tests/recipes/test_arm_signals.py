@@ -71,7 +71,7 @@ LEARNS = {
 
 
 ASKED_A_ROUND = 3
-"""Times that a run asks whether to stop in each round, beside once an update."""
+"""Times that a run asks whether to stop in a round before its first update."""
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +83,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def states(folder: Path) -> dict[str, str]:
-    """Digest of every checkpoint by name: of its tensors and numbers, since pickled bytes also tell who shares whom."""
+    """Digest of every checkpoint by name, less torch's random state, which nobody reads: building models moves it."""
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
-    return {name: digest(plain(unpack_state(read_checkpoint(folder, name)))) for name in names}
+    found = {name: unpack_state(read_checkpoint(folder, name)) for name in names}
+    return {name: digest(plain({k: v for k, v in parts.items() if k != "random"})) for name, parts in found.items()}
 
 
 def plain(value: object) -> object:
@@ -104,16 +105,15 @@ def test_an_arm_that_was_left_and_taken_up_ends_as_one_that_was_not(
     """Left after the first update of the second round: that update is undone, and the judges are those of the first."""
     recipe = recipe_with(2, **{name: ARMS[name]})
     whole = run_arm(ArmJob(recipe, name, 0, checkpoint, tmp_path / "whole"))
-    job, asked = ArmJob(recipe, name, 0, checkpoint, tmp_path / "cut"), 0
+    job, asked = ArmJob(recipe, name, 0, checkpoint, tmp_path / "cut"), list[int]()
     assert whole.rows[2].updates > 1
 
     def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked == whole.rows[1].updates + 2 * ASKED_A_ROUND + 1
+        asked.append(len(asked))
+        return len(asked) == ASKED_A_ROUND + 1
 
     with pytest.raises(PartialError, match="stopped after 1 of 2 rounds"):
-        run_arm(job, stop=stop)
+        run_arm(job, lambda row: asked.clear() if row.index == 0 else asked.extend(range(1000)), stop=stop)
     cut = run_arm(job)
     assert states(tmp_path / "cut") == states(tmp_path / "whole")
     told = [[replace(row, seconds={}) for row in found.rows] for found in (cut, whole)]
@@ -265,7 +265,7 @@ def test_the_columns_of_whole_rollouts_reach_their_rules() -> None:
         for rule in ("spct", "think_rm")
     )
     assert np.argsort([credit.advantages[0] for credit in spct]).tolist() == [2, 0, 1]
-    assert [credit.advantages[0] for credit in think] == pytest.approx([0.0, 1.0, -1.0], abs=1e-6)
+    assert [credit.advantages[0] for credit in think] == pytest.approx([0.0, 8**0.5 / 3, -(8**0.5) / 3], abs=1e-6)
 
 
 def test_prof_chooses_who_is_trained_on_and_pays_nothing() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from stepcredit.core.errors import UsageError
 from stepcredit.recipes.demo import DemoSettings, run_demo
-from stepcredit.recipes.demo_settings import LearnerPart, load_demo
+from stepcredit.recipes.demo_settings import DemoRecipe, LearnerPart, load_demo
 from stepcredit.recipes.recorded.settings import load_recorded
 
 
@@ -127,3 +127,55 @@ def test_an_arm_may_divide_the_rounds(problems: int, part: int) -> None:
     halves = rounds.divided(2)
     assert (halves.rounds, halves.problems, halves.group_size) == (12, part, rounds.group_size)
     assert rounds.divided(1) == rounds
+
+
+OWN = {"title": "own", "rule": "rloo"}
+
+
+def with_arms(learner: dict, **arms: dict) -> DemoRecipe:
+    return DemoRecipe.model_validate({"learner": learner, "arms": {name: OWN | keys for name, keys in arms.items()}})
+
+
+def test_an_arm_s_own_loss_comes_with_its_published_caps_and_stands_before_the_learner_s() -> None:
+    recipe = with_arms(
+        {"eps_high": 0.3, "beta": 0.1},
+        plain={},
+        wide={"eps_high": 0.5},
+        gspo={"loss": "gspo", "eps_low": 1e-3},
+        cispo={"loss": "cispo"},
+    )
+    found = {name: recipe.learner_of(arm) for name, arm in recipe.arms.items()}
+    assert {name: (part.loss, part.eps_low, part.eps_high, part.reduction) for name, part in found.items()} == {
+        "plain": ("clipped", 0.2, 0.3, "token"),
+        "wide": ("clipped", 0.2, 0.5, "token"),
+        "gspo": ("gspo", 1e-3, 4e-4, "grpo"),
+        "cispo": ("cispo", 1.0, 4.0, "token"),
+    }
+    assert {part.beta for part in found.values()} == {0.1}
+    back = with_arms({"loss": "gspo"}, one={"loss": "clipped"})
+    assert back.learner_of(back.arms["one"]).eps_high == 0.28
+
+
+@pytest.mark.parametrize(
+    ("rule", "keys"),
+    [
+        ("grpo", {}), ("dr_grpo", {}), ("rloo", {}), ("rlsp", {}),
+        ("spct", {"judge": "oracle"}), ("think_rm", {"judge": "taught"}),
+    ],
+)  # fmt: skip
+def test_gspo_takes_every_rule_that_pays_a_whole_rollout_one_number(rule: str, keys: dict) -> None:
+    with_arms({"loss": "gspo"}, one={"rule": rule, **keys})
+    with_arms({}, one={"rule": rule, "loss": "gspo", **keys})
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"rule": "prl", "loss": "gspo"}, r"arms\.one\.loss gspo pays a whole rollout .* arms\.one pays its steps"),
+        ({"rule": "rlsp", "settings": {"baseline": "critic"}, "loss": "gspo"}, "pays its steps"),
+        ({"eps_low": 1.0}, r"arms\.one: eps_low must be less than 1"),
+    ],
+)
+def test_an_arm_s_loss_that_does_not_fit_is_refused(keys: dict, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        with_arms({}, one=keys)

@@ -1,7 +1,7 @@
 """The rounds driver on a tabular policy that truly learns: resuming, recording, schedules, what is refused."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from stepcredit.testing import (
     ScriptedTokenizer,
     TabularPolicy,
 )
-from stepcredit.training.parts import Measurement, Parts, RoundSettings, RoundSignals
+from stepcredit.training.parts import Learning, Measurement, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import RoundRow, Watcher, run_rounds
 from stepcredit.training.schedule import ProcessWeight
 from stepcredit.training.train import join
@@ -264,3 +264,54 @@ def test_a_round_in_which_the_judge_could_be_asked_about_nothing_has_an_unknown_
     assert [row.parse_rate for row in rows[1:]] == [None] * 3
     assert world.weights == [1.0, 0.0, 0.0]
     assert "parse rate unknown" in rows[2].process_weight_reason
+
+
+@dataclass
+class Tally:
+    """A judge that learns: it counts the right outcomes that it was taught, and how often it was."""
+
+    right: int = 0
+    lessons: int = 0
+
+    def learn(self, judgements: Sequence[Judgement], weight: float) -> dict[str, float]:
+        assert weight == 1.0
+        self.right += sum(judgement.steps.outcome.status == "right" for judgement in judgements)
+        self.lessons += 1
+        return {"tally": float(self.right)}
+
+    def learning(self) -> Learning:
+        def load(states: Mapping[str, bytes]) -> None:
+            self.right = int(states["tally"])
+
+        return Learning(("tally",), self.learn, lambda: {"tally": str(self.right).encode()}, load)
+
+
+def learning_world() -> tuple[World, Tally]:
+    world, tally = make_world(), Tally()
+    world.parts = replace(world.parts, learning=tally.learning())
+    return world, tally
+
+
+def test_a_judge_that_learns_is_kept_with_each_round_and_taken_up_as_it_was(tmp_path: Path) -> None:
+    whole, tally = learning_world()
+    fine = replace(SETTINGS, rollouts_per_update=8)
+    walk(whole, tmp_path / "whole", fine)
+    (cut, first), (again, second), seen = learning_world(), learning_world(), list[str]()
+
+    def stop() -> bool:
+        """After the second round's first update: that round is undone, and was not learnt from."""
+        return seen.count("row") == 2 and seen[-1] == "update"
+
+    watcher = Watcher(on_row=lambda _: seen.append("row"), on_update=lambda _: seen.append("update"), stop=stop)
+    rows = walk(cut, tmp_path / "cut", fine, watcher=watcher)
+    assert [row.index for row in rows] == [-1, 0]
+    walk(again, tmp_path / "cut", fine)
+    assert (tally.lessons, first.lessons, second.lessons) == (3, 1, 2)
+    assert first.right < tally.right == second.right
+    for name in ("tally-0002.bin", "tally-0003.bin", "learner-0003.bin"):
+        found = [(tmp_path / side / "checkpoints" / name).read_bytes() for side in ("whole", "cut")]
+        assert found[0] == found[1]
+    assert not (tmp_path / "cut" / "checkpoints" / "tally-0001.bin").exists()
+    with RunFolder.create_or_open(tmp_path / "cut", {"test": "rounds"}) as folder:
+        told = [row for row in folder.metrics() if row["kind"] == "learning"]
+    assert [(row["round"], row["tally"]) for row in told][-1] == (2, float(tally.right))

@@ -12,7 +12,9 @@ from stepcredit.core.digests import digest
 from stepcredit.core.records import Credit, Group, Judgement, Steps
 from stepcredit.credit import rule_named
 from stepcredit.credit.batch import CreditSummary, assign
-from stepcredit.credit.keep import Keep
+from stepcredit.credit.rlsp import rlsp_bonus
+from stepcredit.credit.rule import Need
+from stepcredit.recipes.recorded.settings import CreditPart
 from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.steps import thoughts
 from stepcredit.store.run_folder import RunFolder
@@ -46,7 +48,9 @@ def groups_of(walked: Sequence[Walked]) -> tuple[Group, ...]:
     return tuple(Group(name, tuple(item.outcome for item in found)) for name, found in ordered.items())
 
 
-def credit_all(walked: Sequence[Walked], folder: RunFolder, *, rule: str, settings: object, keep: Keep) -> Credited:
+def credit_all(
+    walked: Sequence[Walked], folder: RunFolder, *, rule: str, settings: object, part: CreditPart
+) -> Credited:
     """Token credit of all solutions, exported.
 
     Groups with fewer than two scorable solutions get no advantage (NaN in the shard); the summary counts them.
@@ -56,13 +60,15 @@ def credit_all(walked: Sequence[Walked], folder: RunFolder, *, rule: str, settin
         folder: where the shard goes.
         rule: name of the credit rule.
         settings: its settings.
-        keep: the keep rule.
+        part: `[credit]`: the keep rule, and the scale of the bonus, for a rule that takes one.
     """
     unit = getattr(settings, "unit", rule_named(rule).unit)
     cuts = [_cut(item, unit) for item in walked]
-    credited, summary = assign(groups_of(walked), cuts, rule=rule, settings=settings, keep=keep)
+    groups = groups_of(walked)
+    signals = _signals(walked, groups, rule_named(rule).wanted(settings), exploration_scale=part.exploration_scale)
+    credited, summary = assign(groups, cuts, rule=rule, settings=settings, keep=part.keep, signals=signals)
     columns = columns_of(credited)
-    name = digest(rule, settings, keep, columns["group_id"].tolist(), columns["advantage"])
+    name = digest(rule, settings, part.keep, columns["group_id"].tolist(), columns["advantage"])
     shard = folder.write_shard(STAGE, f"{rule}-{name[:12]}", columns=columns)
     return Credited(credited, summary, shard)
 
@@ -101,6 +107,27 @@ def _cut(item: Walked, unit: str) -> Judgement | Steps:
     if item.judgement is None or unit == "any":
         return item.steps
     return thoughts(item.judgement) if unit == "thought" else item.judgement
+
+
+def _signals(
+    walked: Sequence[Walked], groups: Sequence[Group], wanted: Sequence[Need], *, exploration_scale: float
+) -> dict[Need, NDArray[Any]]:
+    """What a rule reads beside the records: the bonus of the text, the score that a judge gave a whole solution."""
+    by_rollout = {item.rollout.id: item for item in walked}
+    ordered = [by_rollout[outcome.rollout.id] for group in groups for outcome in group.outcomes]
+    found: dict[Need, NDArray[Any]] = {}
+    if Need.BONUS in wanted:
+        found[Need.BONUS] = rlsp_bonus([item.steps for item in ordered], scale=exploration_scale)
+    if Need.OUTCOME_SCORES in wanted:
+        found[Need.OUTCOME_SCORES] = np.array([_whole_score(item) for item in ordered], np.float64)
+    return found
+
+
+def _whole_score(item: Walked) -> float:
+    """The score of a solution that was judged as one step, NaN where there is none."""
+    verdicts = item.judgement.verdicts if item.judgement is not None else ()
+    score = verdicts[0].score if len(verdicts) == 1 else None
+    return float("nan") if score is None else score
 
 
 def _labels(credit: Credit) -> list[str]:

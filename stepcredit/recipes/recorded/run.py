@@ -207,8 +207,8 @@ class _Running:
         if settings.reaches("credit"):
             began = time.perf_counter()
             walked = [kept[place] for place in range(plan.input.number)]
-            keep = plan.recipe.credit.keep
-            credited = credit_all(walked, folder, rule=settings.credit, settings=plan.rule, keep=keep)
+            part = plan.recipe.credit
+            credited = credit_all(walked, folder, rule=settings.credit, settings=plan.rule, part=part)
             folder.mark_done("credit", credited.shard.name)
             if credited.summary.short_groups == credited.summary.groups and settings.group_by != "problem":
                 self.screen.say(ALONE)

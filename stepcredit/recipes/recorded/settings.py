@@ -1,5 +1,6 @@
 """Settings of a walk over recorded solutions: what the command line asks for, and the schema of `recorded.toml`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, final, get_args
@@ -13,6 +14,7 @@ from stepcredit.credit.keep import Keep
 from stepcredit.credit.rule import RECORDED, Need
 from stepcredit.judges.intrinsic.prompts import SplitPrompt, TracePrompt
 from stepcredit.judges.intrinsic.server import Fences, Structured, Thinking
+from stepcredit.recipes.arm_rules.settings import Setting
 from stepcredit.recipes.loading import Section, load_recipe
 from stepcredit.recipes.recorded.code_running import SandboxPart
 from stepcredit.recipes.recorded.outcome_parts import OUTCOME, SpctPart, ThinkRmPart
@@ -29,6 +31,12 @@ FileJudge = Literal[
 STAGES: tuple[str, ...] = get_args(Stage)
 ASKS_MODEL = ("critic", "step-critic", "intrinsic", *WRITING, *OUTCOME)
 """Judges that ask a server."""
+
+IN_A_FILE = (*RECORDED, Need.BONUS)
+"""Signals that recorded solutions have, or that can be made of their text; whole scores come with a judge of them."""
+
+OWN = ("keep", "settings", "exploration_scale")
+"""Keys of `[credit]` that are no settings of a rule."""
 
 LABELS = ("markers", "intrinsic")
 """Judges that give labels, and some steps no score."""
@@ -108,9 +116,15 @@ class ServerPart(Section):
 
 
 class CreditPart(Section):
-    """`[credit]`: the keep rule, and settings of the credit rule (see the rule's settings class)."""
+    """`[credit]`: the keep rule, and settings of the credit rule (see the rule's settings class).
+
+    Those that most rules share are keys here; any setting of any rule can stand in `settings`. `exploration_scale` is
+    that of the bonus, for a rule that takes one.
+    """
 
     keep: Keep
+    settings: Mapping[str, Setting] = {}
+    exploration_scale: float = Field(gt=0, default=1000.0)
     process_weight: float | None = None
     alpha: float | None = None
     scale: str | None = None
@@ -215,15 +229,14 @@ class RecordedSettings:
         check_judge(self.judge, self.server, self.model, self.judge_tokenizer)
         if self.until != "credit":
             return
-        if self.scores_whole:
-            mend = "`stepcredit judge` gives these scores; for credit take --judge markers or critic"
-            raise UsageError(f"credit goes to steps, and judge {self.judge} scores whole solutions; {mend}")
         rule = rule_named(self.credit)
-        beyond = [str(need) for need in rule.needs if need not in RECORDED]
+        if self.scores_whole and Need.OUTCOME_SCORES not in rule.needs:
+            mend = "`stepcredit judge` gives these scores; for credit take --credit spct, or --judge markers or critic"
+            raise UsageError(f"credit goes to steps, and judge {self.judge} scores whole solutions; {mend}")
+        has = (*IN_A_FILE, Need.OUTCOME_SCORES) if self.scores_whole else IN_A_FILE
+        beyond = [str(need) for need in rule.needs if need not in has]
         if beyond:
-            mend = "take --credit tp_grpo, or train, which has a model to ask"
-            got = f"credit rule {self.credit} reads {', '.join(beyond)}"
-            raise UsageError(f"{got}, and recorded solutions have none; {mend}")
+            raise UsageError(_lacking(self.credit, beyond))
         if self.judge not in LABELS and Need.FLAGS in rule.needs:
             mend = "take --credit grpo_ps, or --judge markers or intrinsic"
             raise UsageError(f"credit rule {self.credit} reads labels, and judge {self.judge} gives scores; {mend}")
@@ -334,10 +347,31 @@ def rule_settings(name: str, part: CreditPart) -> object:
     """Settings of a credit rule from `[credit]`.
 
     Raises:
-        UsageError: for a key that the rule does not have, or a value out of range.
+        UsageError: for a key that the rule does not have or that is set twice, a value out of range, or settings that
+            read a signal which no file has.
     """
     rule = rule_named(name)
     made: Any = rule.settings
     known = tuple(field.name for field in fields(made))
-    refuse_others(part, (*known, "keep"), section="credit", of=name)
-    return made(**given(part, *(key for key in known if key in type(part).model_fields)))
+    refuse_others(part, (*known, *OWN), section="credit", of=name)
+    keys = given(part, *(key for key in known if key in type(part).model_fields))
+    for key in part.settings:
+        if key not in known:
+            raise UsageError(f"credit.settings.{key} is no setting of {name}; {nearest(key, known)}", item=RECIPE.name)
+        if key in keys:
+            raise UsageError(f"credit.{key} and credit.settings.{key} are both set; leave one out", item=RECIPE.name)
+    try:
+        settings = made(**keys, **part.settings)
+    except TypeError as error:
+        raise UsageError(f"credit rule {name}: {error}", item=RECIPE.name) from error
+    beyond = [str(need) for need in rule.wanted(settings) if need not in (*IN_A_FILE, *rule.needs)]
+    if beyond:
+        raise UsageError(_lacking(name, beyond))
+    if Need.BONUS not in rule.wanted(settings) and "exploration_scale" in part.model_fields_set:
+        raise UsageError(f"credit.exploration_scale has no effect: rule {name} reads no bonus", item=RECIPE.name)
+    return settings
+
+
+def _lacking(name: str, beyond: list[str]) -> str:
+    mend = "take --credit tp_grpo, or train, which has a model to ask"
+    return f"credit rule {name} reads {', '.join(beyond)}, and recorded solutions have none; {mend}"

@@ -149,6 +149,20 @@ def test_the_first_loss_is_the_one_worked_out_from_the_columns() -> None:
     assert rm.fit(unjudged(CUTS)) == pytest.approx(cost, rel=1e-4)
 
 
+def test_a_critic_is_regressed_on_the_returns_of_another_rule_where_they_are_given() -> None:
+    made, rng = critic(FittingSettings(1e-3, batch=100, token_budget=100)), np.random.default_rng(0)
+    returns = [rng.normal(size=len(steps) + 1) for steps in CUTS]
+    returns[1] = np.full(len(CUTS[1]) + 1, np.nan)
+    read = [[made.values([steps])[0], *(v.score for v in asyncio.run(made.judge(steps)))] for steps in CUTS]
+    known = [place for place in range(len(CUTS)) if place != 1]
+    errors = np.concatenate([np.square(np.array(read[place]) - returns[place]) for place in known])
+    assert made.fit(unjudged(CUTS), returns=returns) == pytest.approx(errors.mean(), rel=1e-4)
+    with pytest.raises(JudgeError, match=r"g0-s0: returns: got 1 entries"):
+        made.fit(unjudged(CUTS), returns=[np.zeros(1)] * len(CUTS))
+    with pytest.raises(JudgeError, match="known returns"):
+        made.fit(unjudged(CUTS[1:2]), returns=returns[1:2])
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_pass_does_not_depend_on_the_token_budget(make: object) -> None:
     found = []
