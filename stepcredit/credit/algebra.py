@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int32, Num
+from jaxtyping import Bool, Float, Float64, Int, Int32, Shaped
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.layout import Layout
@@ -103,7 +103,7 @@ def pooled(
 def whiten(
     values: Float[np.ndarray, " n"],
     *,
-    weights: Num[np.ndarray, " n"] | Bool[np.ndarray, " n"] | None = None,
+    weights: Shaped[np.ndarray, " n"] | None = None,
     std: Std = "population",
     epsilon: float = 0.0,
 ) -> Float64[np.ndarray, " n"]:
@@ -143,7 +143,7 @@ def whiten(
     return white
 
 
-def spread(values: Float[np.ndarray, " n"], layout: Layout, *, site: Site = "step") -> Float[np.ndarray, " T"]:
+def spread(values: Shaped[np.ndarray, " n"], layout: Layout, *, site: Site = "step") -> Shaped[np.ndarray, " T"]:
     """Give every token the value of its step, or of its rollout.
 
     Args:
@@ -169,7 +169,7 @@ def spread(values: Float[np.ndarray, " n"], layout: Layout, *, site: Site = "ste
 
 
 def sum_by_step(
-    values: Float[np.ndarray, " T"], layout: Layout, *, mask: Bool[np.ndarray, " T"] | None = None
+    values: Shaped[np.ndarray, " T"], layout: Layout, *, mask: Bool[np.ndarray, " T"] | None = None
 ) -> Float64[np.ndarray, " S"]:
     """Sum of each step's tokens.
 
