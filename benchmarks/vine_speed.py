@@ -43,11 +43,12 @@ Request = tuple[np.ndarray, Sampling, int]
 
 @dataclass(frozen=True)
 class Rates:
-    """What one way took: tokens, and seconds of the clock and of this process's CPU."""
+    """What one way took: tokens, and seconds of the clock, of this process, and of its event loop alone."""
 
     tokens: int
     wall_s: float
     cpu_s: float
+    loop_s: float
 
     @property
     def wall(self) -> float:
@@ -58,6 +59,21 @@ class Rates:
     def cpu(self) -> float:
         """Tokens a CPU second, engine and event loop together."""
         return self.tokens / self.cpu_s
+
+
+class Clock:
+    """Seconds since it was made, as `Rates` has them; made and read in the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def rates(self, tokens: int) -> Rates:
+        """What was taken since."""
+        return Rates(tokens, *(now - start for now, start in zip(self._now(), self._start, strict=True)))
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        return time.perf_counter(), time.process_time(), time.thread_time()
 
 
 class Recorded:
@@ -110,17 +126,16 @@ async def by_values(task: WorldTask, sampler: Any, cuts: Sequence[Steps], comple
     """All nodes of all rollouts."""
     settings = MonteCarloSettings(task.sampling(), completions=completions, seed=SEED)
     values = MonteCarloValues(sampler, task.tokenizer, task.checker, settings, align=align)
-    start, spent = time.perf_counter(), time.process_time()
+    clock = Clock()
     await asyncio.gather(*(values.values(steps) for steps in cuts))
-    return Rates(values.spending.tokens, time.perf_counter() - start, time.process_time() - spent)
+    return clock.rates(values.spending.tokens)
 
 
 async def by_sampler(sampler: EmbeddedSampler, asked: Sequence[Request]) -> Rates:
     """The same requests, sent at once."""
-    start, spent = time.perf_counter(), time.process_time()
+    clock = Clock()
     done = await asyncio.gather(*(sampler.sample(prompt, sampling, seed=seed) for prompt, sampling, seed in asked))
-    tokens = sum(len(completion.ids) for completion in done)
-    return Rates(tokens, time.perf_counter() - start, time.process_time() - spent)
+    return clock.rates(sum(len(completion.ids) for completion in done))
 
 
 async def measured(options: argparse.Namespace) -> dict[str, Any]:
@@ -162,6 +177,7 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
         "tokens": first.tokens,
         "wall": compared([(one.wall, other.wall) for one, other in pairs]),
         "cpu": compared([(one.cpu, other.cpu) for one, other in pairs]),
+        "event_loop_s": [figures([way[index].loop_s for way in pairs]) for index in (0, 1)],
     }
 
 
@@ -194,6 +210,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines.append(
             f"| {told} | {' | '.join(cells)} | {share['median']:.3f} [{share['low']:.3f}, {share['high']:.3f}] |"
         )
+    values, alone = (f"{one['median']:.3f} s [{one['low']:.3f}, {one['high']:.3f}]" for one in report["event_loop_s"])
+    lines.append(f"| event loop's CPU | {values} | {alone} | |")
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int32, Num
+from jaxtyping import Bool, Float, Float64, Int, Int32, Shaped
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.layout import Layout
@@ -103,7 +103,7 @@ def pooled(
 def whiten(
     values: Float[np.ndarray, " n"],
     *,
-    weights: Num[np.ndarray, " n"] | Bool[np.ndarray, " n"] | None = None,
+    weights: Shaped[np.ndarray, " n"] | None = None,
     std: Std = "population",
     epsilon: float = 0.0,
 ) -> Float64[np.ndarray, " n"]:
@@ -126,13 +126,13 @@ def whiten(
     """
     counts = np.ones(len(values), np.bool_) if weights is None else weights != 0
     _check_length(counts, len(values), "weights")
+    once = weights is None or weights.dtype == np.bool_
 
     def total(column: np.ndarray) -> float:
-        return float((column if weights is None else column * weights).sum())
+        return float((column if once else column * weights).sum())
 
     known = counts & ~np.isnan(values)
-    size = np.count_nonzero(known) if weights is None else total(known)
-    if size < 2:
+    if (size := np.count_nonzero(known) if once else total(known)) < 2:
         return np.where(counts, np.nan, 0.0)
     white = np.where(known, values, 0.0).astype(np.float64, copy=False)
     white -= total(white) / size
@@ -143,7 +143,7 @@ def whiten(
     return white
 
 
-def spread(values: Float[np.ndarray, " n"], layout: Layout, *, site: Site = "step") -> Float[np.ndarray, " T"]:
+def spread(values: Shaped[np.ndarray, " n"], layout: Layout, *, site: Site = "step") -> Shaped[np.ndarray, " T"]:
     """Give every token the value of its step, or of its rollout.
 
     Args:
@@ -169,7 +169,7 @@ def spread(values: Float[np.ndarray, " n"], layout: Layout, *, site: Site = "ste
 
 
 def sum_by_step(
-    values: Float[np.ndarray, " T"], layout: Layout, *, mask: Bool[np.ndarray, " T"] | None = None
+    values: Shaped[np.ndarray, " T"], layout: Layout, *, mask: Bool[np.ndarray, " T"] | None = None
 ) -> Float64[np.ndarray, " S"]:
     """Sum of each step's tokens.
 
@@ -187,8 +187,8 @@ def sum_by_step(
     array([3., 4.])
     """
     _check_length(values, layout.tokens, "values")
-    column = values if mask is None else _counted(values, mask)
-    return np.add.reduceat(column, layout.step_token_starts[:-1], dtype=np.float64)
+    counted = values if mask is None else _counted(values, mask)
+    return np.add.reduceat(counted, layout.step_token_starts[:-1], dtype=np.float64)
 
 
 def to_go(
@@ -362,8 +362,8 @@ def _standardised(
     centred, count = _centred(values, owner, size)
     squares = np.bincount(owner, weights=np.where(np.isnan(centred), 0.0, centred**2), minlength=size)
     deviation = np.sqrt(squares / np.maximum(count - (std == "sample"), 1))
-    divisor = np.ones(size) if std == "none" else deviation + epsilon
-    return centred / np.where(deviation < FLAT, np.inf, divisor)[owner] + 0.0  # 0 without spread, and not -0
+    divisor = np.where(deviation < FLAT, np.inf, 1.0 if std == "none" else deviation + epsilon)
+    return centred / divisor[owner] + 0.0  # 0 without spread, and not -0
 
 
 def _centred(

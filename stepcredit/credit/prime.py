@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 
 from stepcredit.core.errors import CreditError, UsageError
 from stepcredit.core.layout import Layout
-from stepcredit.credit.algebra import Std, leave_one_out, spread, to_go
+from stepcredit.credit.algebra import Std, leave_one_out, spread, sum_by_step, to_go
 from stepcredit.credit.choices import check_choice, check_number
 from stepcredit.credit.tp_grpo import accuracy_of_group
 from stepcredit.credit.vineppo import finished, written
@@ -200,12 +200,14 @@ def over_baseline(
     >>> over_baseline(layout, np.array([3.0, 1.0, 1.0]), np.ones(3, np.bool_), baseline="released")
     array([ 3., -1., -1.])
     """
-    owner, group = layout.rollout_of_token, layout.group_of_rollout
-    by_token = partial(spread, layout=layout, site="rollout")
+    group, by_token = layout.group_of_rollout, partial(spread, layout=layout, site="rollout")
     q = np.where(counted, token_scores, 0.0).astype(np.float64)
-    sizes = np.bincount(owner, weights=counted, minlength=layout.rollouts)
+    sizes, sums = (
+        np.bincount(layout.rollout_of_step, weights=sum_by_step(column, layout), minlength=layout.rollouts)
+        for column in (counted, q)
+    )
     part = np.ones(layout.rollouts, np.bool_) if known is None else known
-    means = np.bincount(owner, weights=q, minlength=layout.rollouts) / np.maximum(sizes, 1)
+    means = sums / np.maximum(sizes, 1)
     count = np.bincount(group, weights=part, minlength=layout.groups)
     total = np.bincount(group, weights=np.where(part, means, 0.0), minlength=layout.groups)
     others = np.maximum(count - 1, 1)[group]
@@ -215,8 +217,9 @@ def over_baseline(
         over = q - by_token((total[group] - means) / others)
     else:
         over = q
-    compared = part & (count >= 2)[group]
-    return np.where(counted, np.where(by_token(compared), over, np.nan), 0.0)
+    over[by_token(~part | (count < 2)[group])] = np.nan
+    over[~counted] = 0.0
+    return over
 
 
 def _process(

@@ -159,7 +159,7 @@ def by_step(
 
 
 def finished(
-    advantages: Float64[np.ndarray, " T"], counted: Bool[np.ndarray, " T"], *, white: bool, std: Std, epsilon: float
+    advantages: Float[np.ndarray, " T"], counted: Bool[np.ndarray, " T"], *, white: bool, std: Std, epsilon: float
 ) -> Float32[np.ndarray, " T"]:
     """[T] advantages as a rule returns them: whitened if that is asked for, 0 on tokens that do not count.
 

@@ -12,7 +12,7 @@ from stepcredit.core.errors import CreditError
 from stepcredit.core.records import Credit
 from stepcredit.credit import RULES
 from stepcredit.credit.rule import Need
-from stepcredit.engines.embedded.checkpoint import load_checkpoint, save_checkpoint
+from stepcredit.engines.embedded.checkpoint import load_checkpoint
 from stepcredit.engines.embedded.engine import EmbeddedSampler
 from stepcredit.engines.embedded.model import CausalLM
 from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs
@@ -24,7 +24,6 @@ from stepcredit.recipes.catalogue import recipe_path
 from stepcredit.recipes.demo_settings import DemoRecipe, WorldPart, load_demo
 from stepcredit.recipes.held_out import held_out
 from stepcredit.recipes.judges import SPENT
-from stepcredit.recipes.pretraining import pretrain
 from stepcredit.recipes.world import WorldTask
 from stepcredit.store.ledger import Ledger
 from stepcredit.training.parts import Reference
@@ -122,14 +121,6 @@ def test_a_rollout_without_its_signal_is_an_error() -> None:
     groups, judged = batch()
     with pytest.raises(CreditError, match="log_ratio was not computed"):
         columns_of(groups, {Need.LOG_RATIO: {judged[0].steps.rollout.id: np.zeros(4)}})
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe, folder = small(), tmp_path_factory.mktemp("policy")
-    task = WorldTask(recipe.world)
-    save_checkpoint(pretrain(recipe, task, attempt=0, on_progress=lambda *_: None), folder, tokenizer=task.tokenizer)
-    return folder
 
 
 def test_the_log_ratio_is_that_of_each_completion_token(checkpoint: Path) -> None:

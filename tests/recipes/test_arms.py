@@ -10,7 +10,6 @@ import pytest
 
 from stepcredit.core.errors import PartialError, UsageError
 from stepcredit.core.records import Credit, Group, Judgement, Label, Outcome, Problem, Rollout, Steps, Verdict
-from stepcredit.engines.embedded.checkpoint import save_checkpoint
 from stepcredit.judges.intrinsic.judge import IntrinsicJudge, IntrinsicSettings
 from stepcredit.judges.intrinsic.tasks import ReaderReply
 from stepcredit.recipes.arm_rules.credit import ArmCredit
@@ -18,7 +17,6 @@ from stepcredit.recipes.arms import ArmJob, ArmResult, run_arm
 from stepcredit.recipes.demo_settings import ArmPart, DemoRecipe, WorldPart, load_demo
 from stepcredit.recipes.judge_figures import reading_summary, reading_tables
 from stepcredit.recipes.judges import REJECTED, SPENT, Account, BuiltJudge, build_judge
-from stepcredit.recipes.pretraining import pretrain
 from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import align
 from stepcredit.store.ledger import Ledger
@@ -181,15 +179,6 @@ SMALL = (
 
 def small(*overrides: str) -> DemoRecipe:
     return load_demo(overrides=(*SMALL, *overrides))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recipe, folder = small(), tmp_path_factory.mktemp("policy")
-    task = WorldTask(recipe.world)
-    policy = pretrain(recipe, task, attempt=0, on_progress=lambda *_: None)
-    save_checkpoint(policy, folder, tokenizer=task.tokenizer)
-    return folder
 
 
 def trained(recipe: DemoRecipe, checkpoint: Path, out: Path, *, arm: str = "grpo") -> tuple[ArmResult, bytes]:
