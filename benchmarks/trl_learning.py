@@ -38,7 +38,7 @@ import trl_reflection as example  # noqa: E402 -- the example is the setting
 from stepcredit.adapters.trl import StepCredit, StepCreditGRPOTrainer  # noqa: E402
 from stepcredit.core.records import Problem  # noqa: E402
 from stepcredit.evaluation.crossing import paired_speedup, rollouts_to  # noqa: E402
-from stepcredit.evaluation.intervals import Interval, bootstrap  # noqa: E402
+from stepcredit.evaluation.intervals import bootstrap  # noqa: E402
 from stepcredit.recipes.demo_settings import load_demo  # noqa: E402
 from stepcredit.recipes.pretraining import pretrain_to_gate  # noqa: E402
 from stepcredit.tasks.reflection_world import WORLD_E  # noqa: E402
@@ -56,7 +56,7 @@ ARMS = {
 }
 SEEDS = (0, 1, 2, 3, 4)
 RATES = (6e-4, 1e-3)
-LEVELS = (0.6, 0.7)
+LEVEL = 0.6
 
 
 @dataclass(frozen=True)
@@ -185,21 +185,17 @@ def work(runs: Sequence[Run], policy: Path) -> None:
         sys.stdout.flush()
 
 
-def interval(values: Sequence[float]) -> str:
+def interval(values: np.ndarray, *, sign: str = "") -> str:
     """Mean over seeds with its 95% bootstrap interval."""
-    return cell(bootstrap(np.array(values), lambda sample: float(sample.mean()), seed=0, resamples=10_000))
-
-
-def cell(found: Interval, *, sign: str = "") -> str:
-    """A value with its interval."""
+    found = bootstrap(values, lambda sample: float(sample.mean()), seed=0, resamples=10_000)
     return f"{found.value:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]"
 
 
 def table(rate: float) -> str:
     """All arms at one learning rate: accuracy, and beside TRL's GRPO on the same seed."""
     lines = {(line["arm"], line["seed"]): line for line in stored() if line["learning_rate"] == rate}
-    levels = [f"rollouts to {level}, GRPO / method" for level in LEVELS]
-    head = ["method", "seeds", "start", "end", "mean of the curve", "mean of the curve over GRPO's", *levels, "never"]
+    head = ["method", "seeds", "start", "end", "gain", "end over GRPO's", "mean of the curve over GRPO's"]
+    head += [f"rollouts to {LEVEL}, GRPO / method", "never, method/GRPO"]
     rows = [head, ["---"] * len(head)]
     for arm, title in ARMS.items():
         seeds = [seed for name, seed in lines if name == arm and ("grpo", seed) in lines]
@@ -210,22 +206,23 @@ def table(rate: float) -> str:
 
 def cells(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
     """Cells of one arm: (GRPO's line, the arm's line) of each seed."""
-    curves = [np.array(mine["accuracy"]) for _, mine in pairs]
-    over = [float(curve.mean() - np.mean(base["accuracy"])) for curve, (base, _) in zip(curves, pairs, strict=True)]
-    found = [f"{curves[0][0]:.3f}", interval([c[-1] for c in curves]), interval([float(c.mean()) for c in curves])]
-    found.append(interval(over))
-    never: list[str] = []
-    for level in LEVELS:
-        crossings = [tuple(crossing(line, level) for line in pair) for pair in pairs]
-        speed = paired_speedup([crossings], budget=float(pairs[0][0]["rollouts"][-1]), seed=0)
-        found.append(f"{speed.ratio.value:.2f} [{speed.ratio.low:.2f}, {speed.ratio.high:.2f}]")
-        never.append(f"{speed.method_censored}/{speed.baseline_censored}")
-    return [*found, ", ".join(never)]
+    base, mine = (np.array([pair[side]["accuracy"] for pair in pairs]) for side in (0, 1))
+    crossings = [(crossing(one), crossing(other)) for one, other in pairs]
+    speed = paired_speedup([crossings], budget=float(pairs[0][0]["rollouts"][-1]), seed=0)
+    return [
+        interval(mine[:, 0]),
+        interval(mine[:, -1]),
+        interval(mine[:, -1] - mine[:, 0], sign="+"),
+        interval(mine[:, -1] - base[:, -1], sign="+"),
+        interval(mine.mean(axis=1) - base.mean(axis=1), sign="+"),
+        f"{speed.ratio.value:.2f} [{speed.ratio.low:.2f}, {speed.ratio.high:.2f}]",
+        f"{speed.method_censored}/{speed.baseline_censored}",
+    ]
 
 
-def crossing(line: dict[str, Any], level: float) -> float | None:
-    """Sampled rollouts at which a run first reached an accuracy."""
-    return rollouts_to(np.array(line["rollouts"], float), np.array(line["accuracy"], float), level)
+def crossing(line: dict[str, Any]) -> float | None:
+    """Sampled rollouts at which a run first reached the level."""
+    return rollouts_to(np.array(line["rollouts"], float), np.array(line["accuracy"], float), LEVEL)
 
 
 def write_tables() -> None:
