@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from stepcredit.core.errors import UsageError
 from stepcredit.credit import rule_named
 from stepcredit.credit.rule import Need
-from stepcredit.judges.witness import Remarks, WitnessSettings
+from stepcredit.judges.witness import Confirmed, Remarks, WitnessSettings
 from stepcredit.recipes.arm_rules.settings import Setting, check_splitter, refuse_unfit, rule_settings
 from stepcredit.recipes.loading import Section
 from stepcredit.training.schedule import Kind, ProcessWeight
@@ -36,7 +36,7 @@ class WitnessPart(Section):
     """`[arms.NAME.witnesses]`: whose word counts where a rule reads testimony (`judges.witness.WitnessSettings`)."""
 
     own_word: bool | None = None
-    confirmed: bool | None = None
+    confirmed: Confirmed | None = None
     remarks: Remarks | None = None
 
     @model_validator(mode="after")
