@@ -22,13 +22,25 @@ Remarks = Literal["none", "false", "all"]
 """Which remarks are testified of: none; only those that the right solutions contradict; all that they speak of."""
 
 
+Confirmed = Literal["no", "grounded", "all"]
+"""What the writers' own checks bear out where no right solution speaks: nothing; claims that start from what was given
+or found; all, an exhibit: it pays steps that begin at the wrong place (docs/own_rule.md)."""
+
+
 @final
 @dataclass(frozen=True)
 class Claim:
-    """What a step says: the value of a subject. Subjects of one problem are the same if their text is."""
+    """What a step says: the value of a subject. Subjects of one problem are the same if their text is.
+
+    Args:
+        subject: what it speaks of, as in `14 / 15`.
+        value: what it says of it.
+        grounded: False if it starts from something that neither the problem nor an earlier step gave.
+    """
 
     subject: str
     value: str
+    grounded: bool = field(default=True, compare=False)
 
 
 @final
@@ -40,8 +52,8 @@ class Remark:
     denies: bool
 
 
-ReadClaims = Callable[[Sequence[str]], Sequence[Claim | Remark | None]]
-"""Reads the texts of a solution's think steps: for each a claim, a remark, or `None` where it is neither."""
+ReadClaims = Callable[[str, Sequence[str]], Sequence[Claim | Remark | None]]
+"""Reads a problem's text and those of a solution's think steps: for each a claim, a remark, or `None` for neither."""
 
 
 @final
@@ -52,20 +64,21 @@ class WitnessSettings:
     Args:
         own_word: True lets the wrong solutions speak where no right one does: what more of them took back than let
             stand is refuted.
-        confirmed: True lets them bear out too: a value that they confirmed more often than any other, and more often
-            than it was taken back. An exhibit: it pays steps that are right in themselves and lead nowhere, and a
-            policy trained so no longer carries its values on (docs/own_rule.md).
+        confirmed: see `Confirmed`. What they bear out is a value that they confirmed more often than any other, and
+            more often than it was taken back.
         remarks: see `Remarks`.
     """
 
     own_word: bool = True
-    confirmed: bool = False
+    confirmed: Confirmed = "no"
     remarks: Remarks = "all"
 
     def __post_init__(self) -> None:
         if self.remarks not in ("none", "false", "all"):
             raise UsageError(f"remarks must be none, false or all, got {self.remarks!r}")
-        if self.confirmed and not self.own_word:
+        if self.confirmed not in ("no", "grounded", "all"):
+            raise UsageError(f"confirmed must be no, grounded or all, got {self.confirmed!r}")
+        if self.confirmed != "no" and not self.own_word:
             raise UsageError("confirmed is part of the solutions' own word: switch own_word on, or leave it out")
 
 
@@ -92,7 +105,7 @@ def witnessed(cut: Sequence[Steps], read: ReadClaims, *, settings: WitnessSettin
     1. The value that most right solutions hold to is borne out, all others are refuted, in every solution of the group.
        A tie says nothing.
     2. Where no right solution speaks (`own_word`): a value is refuted if more solutions took it back (said another one
-       later, or denied it) than hold to it; `confirmed` bears out the value that most solutions hold to and confirmed.
+       later, or denied it) than hold to it; `confirmed` may bear out the value that most of them hold to and confirmed.
 
     A remark is borne out or refuted by rule 1 alone, never by the writer's own word.
 
@@ -138,10 +151,12 @@ class _Heard:
         self._taken_back: Counter[Claim] = Counter()
         confirmed: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for solution in solutions if settings.own_word else ():
-            for claim in {said for said in solution.said if isinstance(said, Claim)}:
+            claims = [said for said in solution.said if isinstance(said, Claim)]
+            heard = {claim for claim in claims if claim.grounded or settings.confirmed == "all"}
+            for claim in set(claims):
                 held = solution.holds(claim)
                 (self._held if held else self._taken_back)[claim] += 1
-                if held and claim in solution.denied:
+                if held and claim in solution.denied and claim in heard:
                     confirmed[claim.subject][claim.value] += 1
         self._confirmed = {subject: _most(votes) for subject, votes in confirmed.items()}
         self._confirmations = confirmed
@@ -157,8 +172,12 @@ class _Heard:
             return np.nan if value is None else (BORNE_OUT if said.value == value else REFUTED)
         if self._taken_back[said] > self._held[said]:
             return REFUTED
-        sure = self._settings.confirmed and self._confirmed.get(said.subject) == said.value
-        if sure and self._confirmations[said.subject][said.value] > self._taken_back[said]:
+        may = self._settings.confirmed == "all" or (self._settings.confirmed == "grounded" and said.grounded)
+        if (
+            may
+            and self._confirmed.get(said.subject) == said.value
+            and self._confirmations[said.subject][said.value] > self._taken_back[said]
+        ):
             return BORNE_OUT
         return np.nan
 
@@ -173,7 +192,7 @@ class _Heard:
 
 def _read(steps: Steps, read: ReadClaims) -> _Solution:
     think = [text for text, inside in zip(steps.texts, steps.in_answer.tolist(), strict=True) if not inside]
-    said = tuple(read(think))
+    said = tuple(read(steps.rollout.problem.text, think))
     if len(said) != len(think):
         raise JudgeError(f"the reader gave {len(said)} entries for {len(think)} steps", item=steps.rollout.id)
     solution = _Solution(steps, said)

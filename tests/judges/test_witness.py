@@ -1,5 +1,7 @@
 """Witnesses: who is heard of which step, worked by hand, and what holds of any group."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from stepcredit.judges.witness import Claim, Remark, WitnessSettings, witnessed
 
 RIGHT_ONLY = WitnessSettings(own_word=False, remarks="none")
 OWN_WORD = WitnessSettings(remarks="none")
-CONFIRMED = WitnessSettings(confirmed=True, remarks="none")
+CONFIRMED = WitnessSettings(confirmed="all", remarks="none")
 
 
 def said(line: str) -> tuple[Claim | Remark | None, ...]:
@@ -36,7 +38,7 @@ def solution(index: int, status: OutcomeStatus, line: str, *, group: str = "g") 
 def heard(*lines: str, how: WitnessSettings = CONFIRMED) -> list[str]:
     """Of each line `right: a1 ...` its think steps as `+` borne out, `-` refuted, `?` nobody."""
     cut = [solution(i, *_parted(line)) for i, line in enumerate(lines)]
-    columns = witnessed(cut, lambda texts: said(" ".join(texts)), settings=how)
+    columns = witnessed(cut, lambda _problem, texts: said(" ".join(texts)), settings=how)
     assert all(np.isnan(column[-1]) for column in columns)
     return ["".join("?" if np.isnan(u) else "+" if u > 0 else "-" for u in column[:-1]) for column in columns]
 
@@ -81,21 +83,38 @@ def test_a_confirmed_value_is_borne_out_unless_another_is_confirmed_as_often():
     assert heard("wrong: a1 +", how=OWN_WORD) == ["??"]
 
 
+def test_only_what_starts_from_what_was_found_is_borne_out_by_its_writers():
+    lines = ("; Step1 14 /15 4", "; check 4 *15 14 ok", "; Step2 9 *2 1", "; check 1 *2 9 ok")
+    cut = [replace_texts(solution(0, "wrong", "a b c d"), lines)]
+    for how, want in (("no", [np.nan] * 4), ("grounded", [1.0, *[np.nan] * 3]), ("all", [1.0, np.nan, 1.0, np.nan])):
+        told = witnessed(cut, world_claims, settings=WitnessSettings(confirmed=how))  # type: ignore[arg-type]
+        np.testing.assert_array_equal(told[0][:4], want)
+
+
+def replace_texts(steps: Steps, lines: tuple[str, ...]) -> Steps:
+    """The solution with other think steps, to a problem of the reflection world."""
+    texts = [*lines, "answer"]
+    starts = np.cumsum([0, *(len(text) for text in texts)])[:-1]
+    problem = Problem("p", "Q 14 ; Step1 /15 ; Step2 *2 ?", "1")
+    rollout = replace(steps.rollout, problem=problem, text="".join(texts), char_starts=starts)
+    return replace(steps, outcome=replace(steps.outcome, rollout=rollout))
+
+
 def test_a_false_alarm_does_not_refute_what_a_right_solution_holds_to():
     assert heard("right: a1", "wrong: a1 - a2") == ["+", "+?-"]
 
 
 def test_remarks_are_judged_by_the_right_solutions_alone():
     lines = ("right: a1 +", "wrong: a1 -", "wrong: a2 +", "wrong: a2 -", "wrong: b1 +")
-    everything = WitnessSettings(confirmed=True, remarks="all")
+    everything = WitnessSettings(confirmed="all", remarks="all")
     assert heard(*lines, how=everything) == ["++", "+-", "--", "-+", "+?"]
-    assert heard(*lines, how=WitnessSettings(confirmed=True, remarks="false")) == ["+?", "+-", "--", "-?", "+?"]
+    assert heard(*lines, how=WitnessSettings(confirmed="all", remarks="false")) == ["+?", "+-", "--", "-?", "+?"]
 
 
 def test_an_unscorable_solution_is_heard_like_a_wrong_one_and_other_groups_are_not():
     assert heard("unscorable: a3 - a1", "wrong: a4") == ["-??", "?"]
     cut = [solution(0, "right", "a1", group="g"), solution(0, "wrong", "a2", group="h")]
-    columns = witnessed(cut, lambda texts: said(" ".join(texts)), settings=CONFIRMED)
+    columns = witnessed(cut, lambda _problem, texts: said(" ".join(texts)), settings=CONFIRMED)
     assert (columns[0][0], np.isnan(columns[1][0])) == (1.0, True)
 
 
@@ -126,27 +145,27 @@ def test_equal_claims_of_a_group_get_equal_words(lines):
 def test_a_reader_that_miscounts_or_looks_ahead_is_named():
     cut = [solution(0, "right", "a1 b2")]
     with pytest.raises(JudgeError, match="gave 1 entries for 2 steps"):
-        witnessed(cut, lambda _texts: (None,), settings=CONFIRMED)
+        witnessed(cut, lambda _problem, _texts: (None,), settings=CONFIRMED)
     with pytest.raises(JudgeError, match="a remark at step 0 is about step 1"):
-        witnessed(cut, lambda _texts: (Remark(1, denies=True), None), settings=CONFIRMED)
+        witnessed(cut, lambda _problem, _texts: (Remark(1, denies=True), None), settings=CONFIRMED)
 
 
 def test_settings_that_do_nothing_are_refused():
     with pytest.raises(UsageError, match="remarks must be none, false or all, got 'some'"):
         WitnessSettings(remarks="some")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="switch own_word on"):
-        WitnessSettings(own_word=False, confirmed=True)
+        WitnessSettings(own_word=False, confirmed="all")
 
 
 def test_the_worlds_are_read_unit_by_unit():
     steps = ("; Step1 14 /15 4", " ; check 4 *15 9 no-wait", " ; Step1 14 /15 10", " ; Step2 3 /2 </think>")
-    assert world_claims(steps) == (Claim("14 /15", "4"), Remark(0, denies=True), Claim("14 /15", "10"), None)
+    assert world_claims("Q 14", steps) == (Claim("14 /15", "4"), Remark(0, denies=True), Claim("14 /15", "10"), None)
     chain = ("; Step1 14 +13 10", " ; wait,", " ; wait,", " ; Step1 14 +13 3 </think>")
-    assert world_claims(chain) == (Claim("14 +13", "10"), Remark(0, denies=True), None, Claim("14 +13", "3"))
+    assert world_claims("Q 14", chain) == (Claim("14 +13", "10"), Remark(0, denies=True), None, Claim("14 +13", "3"))
 
 
 def test_written_steps_are_read_as_their_only_equation():
     steps = ("So 7 * 8 = 54 apples.", "We buy 3 + 4 = 7 and 5 + 5 = 10.", "Hmm, that's wrong.", "Then 7 × 8 = 56.")
-    assert text_claims(steps)[0] == Claim("7*8", "54")
-    assert text_claims(steps)[1] is None
-    assert text_claims(steps)[3] == Claim("7*8", "56")
+    assert text_claims("", steps)[0] == Claim("7*8", "54")
+    assert text_claims("", steps)[1] is None
+    assert text_claims("", steps)[3] == Claim("7*8", "56")

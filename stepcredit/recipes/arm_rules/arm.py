@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from stepcredit.core.errors import UsageError
 from stepcredit.credit import rule_named
 from stepcredit.credit.rule import Need
-from stepcredit.judges.witness import Remarks, WitnessSettings
+from stepcredit.judges.witness import Confirmed, Remarks, WitnessSettings
 from stepcredit.losses.presets import Loss, Reduction
 from stepcredit.recipes.arm_rules.parts import (
     CriticPart,
@@ -55,7 +55,7 @@ class WitnessPart(Section):
     """`[arms.NAME.witnesses]`: whose word counts where a rule reads testimony (`judges.witness.WitnessSettings`)."""
 
     own_word: bool | None = None
-    confirmed: bool | None = None
+    confirmed: Confirmed | None = None
     remarks: Remarks | None = None
 
     @model_validator(mode="after")
