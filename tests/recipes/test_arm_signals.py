@@ -103,7 +103,8 @@ def test_an_arm_that_was_left_and_taken_up_ends_as_one_that_was_not(
     name: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     """Left after the first update of the second round: that update is undone, and the judges are those of the first."""
-    recipe = recipe_with(2, **{name: ARMS[name]})
+    recipe = recipe_with(2, **{name: ARMS[name]})  # the sampler's logprobs hang on who was sampled beside whom
+    recipe = recipe.model_copy(update={"rounds": recipe.rounds.model_copy(update={"old_logprobs": "learner"})})
     whole = run_arm(ArmJob(recipe, name, 0, checkpoint, tmp_path / "whole"))
     job, asked = ArmJob(recipe, name, 0, checkpoint, tmp_path / "cut"), list[int]()
     assert whole.rows[2].updates > 1
@@ -144,7 +145,7 @@ def sampled(checkpoint: Path, *, attempts: int = 4) -> list[Judgement]:
 
 @pytest.mark.learning
 def test_token_scores_are_read_before_the_model_learns_and_the_tokens_of_both_count(checkpoint: Path) -> None:
-    source, judged = ImplicitScores(ImplicitPart(passes=2), start(checkpoint)), sampled(checkpoint)
+    source, judged = ImplicitScores(ImplicitPart(passes=2, batch=64), start(checkpoint)), sampled(checkpoint)
     cut = [judgement.steps for judgement in judged]
     size = sum(len(s.rollout.prompt_ids) + len(s.rollout.completion_ids) for s in cut)
     first = asyncio.run(source.of(cut))
@@ -161,10 +162,11 @@ def test_token_scores_are_read_before_the_model_learns_and_the_tokens_of_both_co
 def test_the_implicit_model_learns_from_the_groups_that_the_accuracy_bounds_let_in(checkpoint: Path) -> None:
     source, judged = ImplicitScores(ImplicitPart(), start(checkpoint)), sampled(checkpoint)
     shares = [sum(j.steps.outcome.status == "right" for j in judged[k : k + 4]) / 4 for k in range(0, 24, 4)]
-    assert 0 < sum(share == 0.5 for share in shares) < 6
-    source.learn(judged, PrimeSettings(accuracy_low=0.5, accuracy_high=0.5))
-    halves = [j.steps for k, j in enumerate(judged) if shares[k // 4] == 0.5]
-    assert source.tokens == 2 * sum(len(s.rollout.prompt_ids) + len(s.rollout.completion_ids) for s in halves)
+    low, high = min(shares), max(shares)
+    assert low < high
+    source.learn(judged, PrimeSettings(accuracy_low=high, accuracy_high=high))
+    inside = [j.steps for k, j in enumerate(judged) if shares[k // 4] == high]
+    assert source.tokens == 2 * sum(len(s.rollout.prompt_ids) + len(s.rollout.completion_ids) for s in inside)
     assert source.learn([], PrimeSettings()) is None
 
 
@@ -177,8 +179,10 @@ def test_a_critic_s_column_has_a_value_a_node_and_it_learns_the_returns_of_its_r
     scored = [Judgement(j.steps, (Verdict(0.5),) * len(j.steps), "j") for j in judged]
     source.learn(scored, MathShepherdSettings(critic=True))
     longest = max(range(len(cut)), key=lambda k: len(cut[k]))
+    assert len(cut[longest]) > 3
     found = asyncio.run(source.of(cut))[longest]
-    assert found[0] > 0.4 * len(cut[longest]) > found[-2] > 0.0 == found[-1]  # not an outcome, which is at most 1
+    assert found[1] > 1.2  # no outcome, which is at most 1: half a point for each of the steps to come
+    assert found[-2:] == pytest.approx([0.5, 0.0], abs=0.15)
 
 
 def test_returns_are_those_of_the_rule() -> None:
@@ -305,8 +309,12 @@ def test_the_reference_is_the_start_or_another_policy(checkpoint: Path, tmp_path
     ends = {}
     for name, arm in keys.items():
         run_arm(ArmJob(recipe_with(1, **{name: arm}), name, 0, checkpoint, tmp_path / name))
-        ends[name] = states(tmp_path / name)["learner-0001.bin"]
-    assert ends["own"] == ends["folder"] != ends["run"]
+        shards = tmp_path / name / "shards"
+        (column,) = [np.load(path)["advantages"] for path in shards.glob("columns-*")]
+        ends[name] = column
+    assert ends["own"].shape == ends["folder"].shape
+    np.testing.assert_allclose(ends["own"], ends["folder"], atol=1e-4)  # the start itself, by its folder
+    assert ends["own"].shape != ends["run"].shape or np.abs(ends["own"] - ends["run"]).max() > 1e-2
 
 
 def test_a_reference_of_another_vocabulary_or_shape_is_refused(checkpoint: Path, tmp_path: Path) -> None:
