@@ -20,7 +20,7 @@ which anybody testifies."""
 @final
 @dataclass(frozen=True)
 class WitnessCreditSettings:
-    """Settings of witness credit; the defaults were chosen on task E, before the reported task was made.
+    """Settings of witness credit; the argument for the defaults stands in docs/own_rule.md.
 
     Args:
         process_weight: 1 is the rule, 0 is GRPO, between them both parts in that measure.

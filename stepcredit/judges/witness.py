@@ -70,7 +70,7 @@ class WitnessSettings:
     """
 
     own_word: bool = True
-    confirmed: Confirmed = "no"
+    confirmed: Confirmed = "grounded"
     remarks: Remarks = "all"
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class WitnessSettings:
         if self.confirmed not in ("no", "grounded", "all"):
             raise UsageError(f"confirmed must be no, grounded or all, got {self.confirmed!r}")
         if self.confirmed != "no" and not self.own_word:
-            raise UsageError("confirmed is part of the solutions' own word: switch own_word on, or leave it out")
+            raise UsageError("without own_word nothing can be confirmed: set confirmed to no, or switch own_word on")
 
 
 @final

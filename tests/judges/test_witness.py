@@ -12,8 +12,8 @@ from stepcredit.core.records import Outcome, OutcomeStatus, Problem, Rollout, St
 from stepcredit.judges.intrinsic.claims import text_claims, world_claims
 from stepcredit.judges.witness import Claim, Remark, WitnessSettings, witnessed
 
-RIGHT_ONLY = WitnessSettings(own_word=False, remarks="none")
-OWN_WORD = WitnessSettings(remarks="none")
+RIGHT_ONLY = WitnessSettings(own_word=False, confirmed="no", remarks="none")
+OWN_WORD = WitnessSettings(confirmed="no", remarks="none")
 CONFIRMED = WitnessSettings(confirmed="all", remarks="none")
 
 
@@ -153,7 +153,7 @@ def test_a_reader_that_miscounts_or_looks_ahead_is_named():
 def test_settings_that_do_nothing_are_refused():
     with pytest.raises(UsageError, match="remarks must be none, false or all, got 'some'"):
         WitnessSettings(remarks="some")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="switch own_word on"):
+    with pytest.raises(UsageError, match="set confirmed to no, or switch own_word on"):
         WitnessSettings(own_word=False, confirmed="all")
 
 

@@ -69,7 +69,7 @@ PRL = {"title": "PRL", "rule": "prl"}
         ({"flip": 0.1}, "flip under judge none"),
         ({"continuations": 3}, "continuations under rule prl, which does not read what they are of"),
         ({"witnesses": {"remarks": "all"}}, "witnesses under rule prl, which does not read what they are of"),
-        ({"rule": "witness", "witnesses": {"own_word": False, "confirmed": "all"}}, "switch own_word on"),
+        ({"rule": "witness", "witnesses": {"own_word": False}}, "switch own_word on"),
         ({"split": {"size": 3}}, "split under splitter world"),
         (
             {"rule": "grpo", "settings": {"std": "sample"}},
