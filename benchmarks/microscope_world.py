@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning import recipe_of
+from learning import SETTINGS, STUDY
 
 from stepcredit.core.pack import pack_of, pack_of_rollouts
 from stepcredit.core.records import Credit, Group, Judgement, Rollout, Steps, Verdict
@@ -107,7 +107,7 @@ class Bench:
 
     def __init__(self, checkpoint: Path, *, seed: int) -> None:
         name, _, number = checkpoint.name.rpartition("-")
-        self.recipe = recipe_of(name, int(number))
+        self.recipe = STUDY.recipe_of(name, int(number), rounds=SETTINGS["report"]["rounds"])
         self.task = WorldTask(self.recipe.world)
         self.checkpoint, self.seed = checkpoint, seed
         self.policy, self.start = load_checkpoint(checkpoint), load_checkpoint(checkpoint)
