@@ -37,6 +37,16 @@ def scores(kind: str, *, signed: bool = False) -> Columns:
     return columns
 
 
+def testimony(kind: str) -> Columns:
+    """[S] +1 for right steps and -1 for wrong ones, of all that is said: by the truth, or by a noisy judge."""
+
+    def columns(signals: Signals, groups: Groups) -> dict[Need, np.ndarray]:
+        right = RIGHT if kind == "oracle" else signals.noisy
+        return {Need.TESTIMONY: np.where(right[groups.token], 1.0, -1.0)}
+
+    return columns
+
+
 def nodes(layout: Layout, before: np.ndarray, end: np.ndarray) -> np.ndarray:
     """[S + N] node values of [t] values before each token and [N] values of the ends."""
     found = np.empty(layout.steps + layout.rollouts)
@@ -187,6 +197,8 @@ ROWS: dict[str, Row] = {
     "tp_grpo_step": Row(
         "tp_grpo", "flags, oracle, unmerged", f"{OTHER}: steps are paid by number", flags("oracle"), {"unit": "step"}
     ),
+    "witness": Row("witness", "testimony, oracle", f"{OTHER}: right steps are paid", testimony("oracle")),
+    "witness_noisy": Row("witness", "testimony, noisy", f"{OTHER}, blurred", testimony("noisy")),
     "vppo": Row("vppo", "scores, oracle", "biased: the prefix of a wrong solution is spared", scores("oracle")),
     "vppo_noisy": Row("vppo", "scores, noisy", "biased, and by the judge's errors", scores("noisy")),
     "grpo_ps": Row(
