@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from stepcredit.evaluation.intervals import Interval, two_level_bootstrap
 
 TRAINED_COST = 3.0
+COLOURS = 10
+"""Colours of matplotlib's cycle; further arms are dashed."""
+FEWEST = 5
+"""Runs that an arm needs before anything is said of it."""
 Line = Mapping[str, Any]
 Place = tuple[int, int]
 
@@ -37,8 +40,9 @@ def at(line: Line, axis: Callable[[Line], np.ndarray], budget: float, figure: st
 
 
 def by_place(lines: Sequence[Line], arm: str) -> dict[Place, Line]:
-    """Runs of one arm by (checkpoint, seed)."""
-    return {(line["checkpoint"], line["seed"]): line for line in lines if line["arm"] == arm}
+    """Runs of one arm by (checkpoint, seed); none while there are fewer than `FEWEST`."""
+    found = {(line["checkpoint"], line["seed"]): line for line in lines if line["arm"] == arm}
+    return found if len(found) >= FEWEST else {}
 
 
 def interval(values: Mapping[Place, float]) -> Interval:
@@ -90,7 +94,8 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def comparison(lines: Sequence[Line], titles: Mapping[str, str]) -> str:
     """One task: every arm at the sampled tokens and at the compute that all have spent, beside GRPO."""
     base = by_place(lines, "grpo")
-    tokens = min(float(sampled(line)[-1]) for line in lines)
+    told = [line for arm in titles for line in by_place(lines, arm).values()]
+    tokens = min(float(sampled(line)[-1]) for line in told)
     forward = min(float(compute(line)[-1]) for line in base.values())
     head = [
         "rule", "runs", "learning rate", f"accuracy at {tokens / 1e3:.0f}k sampled tokens", "against GRPO",
@@ -154,25 +159,22 @@ def _mean(lines: Mapping[Place, Line], figure: str, point: int) -> float:
 
 def plot(lines: Sequence[Line], titles: Mapping[str, str], path: Path) -> None:
     """Mean curves over sampled tokens and over compute, side by side, as an SVG file."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    colours = _colours(len(titles))
+    shown = [arm for arm in titles if by_place(lines, arm)]
     for axis, name, panel in ((sampled, "sampled tokens", panels[0]), (compute, "forward tokens, all", panels[1])):
-        for (arm, title), colour in zip(titles.items(), colours, strict=True):
+        for place, arm in enumerate(shown):
             mine = list(by_place(lines, arm).values())
-            if not mine:
-                continue
             ends = min(float(axis(line)[-1]) for line in mine)
             grid = np.linspace(0.0, ends, 50)
             curves = np.array([np.interp(grid, axis(line), np.array(line["accuracy"], float)) for line in mine])
-            panel.plot(grid, curves.mean(0), label=title, color=colour, lw=2.4 if arm == "grpo" else 1.3)
-        panel.set_xlabel(name)
+            style = "-" if place < COLOURS else "--"
+            width = 3.0 if arm == "grpo" else 1.6
+            colour = "black" if arm == "grpo" else f"C{place % COLOURS}"
+            panel.plot(grid / 1e6, curves.mean(0), style, label=titles[arm], color=colour, lw=width)
+        panel.set_xlabel(f"{name}, millions")
+        panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy on 128 held-out problems")
-    panels[1].set_xscale("symlog", linthresh=1e5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     figure.savefig(path, metadata={"Date": None})
-
-
-def _colours(count: int) -> list[Any]:
-    return [colormaps["turbo"](0.05 + 0.9 * i / max(count - 1, 1)) for i in range(count)]
