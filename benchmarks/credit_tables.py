@@ -122,39 +122,77 @@ def comparison(lines: Sequence[Line], titles: Mapping[str, str]) -> str:
 
 def questions(lines: Sequence[Line], arms: Mapping[str, Mapping[str, Any]]) -> str:
     """One table a question: the arms that ask it, and those of no question (`all`) above them, beside GRPO."""
-    base = by_place(lines, "grpo")
     found = list(dict.fromkeys(str(part["question"]) for part in arms.values() if part["question"] != "all"))
     texts: list[str] = []
     for question in found:
-        rows = [[
-            question, "runs", "mean accuracy of the curve", "against GRPO", "mean@8", "pass@8",
-            "pass@8 at equal avg@8, against GRPO", "entropy, first to last round", "KL to the start, nats a token",
-            "unknown log-ratios",
-        ]]  # fmt: skip
-        for arm, part in arms.items():
-            mine = by_place(lines, arm)
-            if part["question"] not in ("all", question) or not mine:
-                continue
-            equal = "–" if arm == "grpo" else text_of(
-                interval({p: pass_at_equal_average(mine[p], base[p]) for p in mine if p in base}), signed=True
-            )  # fmt: skip
-            rows.append([
-                str(part["title"]), str(len(mine)),
-                *compared(mine, base, lambda line: float(np.mean(line["accuracy"][1:]))),
-                compared(mine, base, lambda line: float(line["avg_at_8"]))[0],
-                compared(mine, base, lambda line: float(line["pass_at_8"]))[0],
-                equal, f"{_mean(mine, 'sampling_entropy', 1):.3f} to {_mean(mine, 'sampling_entropy', -1):.3f}",
-                f"{_mean(mine, 'start_kl_k1', -1):.4f}",
-                str(sum(sum(x or 0 for x in line["guarded_ratios"]) for line in mine.values())),
-            ])  # fmt: skip
-        texts.append(markdown(rows))
-    return "\n\n".join(texts)
+        asking = {arm: part for arm, part in arms.items() if part["question"] == question}
+        if any("rounds" in part for part in asking.values()):
+            texts.append(longer(lines, question, asking))
+            continue
+        above = {arm: part for arm, part in arms.items() if part["question"] == "all"}
+        texts.append(_asked(lines, question, above | asking))
+    return "\n\n".join(text for text in texts if text)
+
+
+def _asked(lines: Sequence[Line], question: str, arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """The table of one question; columns of what was not measured are left out."""
+    base = by_place(lines, "grpo")
+    runs = [line for arm in arms for line in by_place(lines, arm).values()]
+    hard, clips = all("hard_avg_at_8" in line for line in runs), all("clip_low" in line for line in runs)
+    head = [question, "runs", "mean accuracy of the curve", "against GRPO", "mean@8", "pass@8"]
+    head += ["pass@8 at equal avg@8, against GRPO"] if hard else []
+    head += ["entropy, first to last round", "KL to the start, nats a token", "unknown log-ratios"]
+    head += ["clipped below, above"] if clips else []
+    rows = [head]
+    for arm, part in arms.items():
+        mine = by_place(lines, arm)
+        if not mine:
+            continue
+        row = [str(part["title"]), str(len(mine))]
+        row += compared(mine, base, lambda line: float(np.mean(line["accuracy"][1:])))
+        row += [compared(mine, base, lambda line, key=key: float(line[key]))[0] for key in ("avg_at_8", "pass_at_8")]
+        if hard:
+            equal = {p: pass_at_equal_average(mine[p], base[p]) for p in mine if p in base}
+            row.append("–" if arm == "grpo" else text_of(interval(equal), signed=True))
+        row.append(f"{_mean(mine, 'sampling_entropy', 1):.3f} to {_mean(mine, 'sampling_entropy', -1):.3f}")
+        row.append(f"{_mean(mine, 'start_kl_k1', -1):.4f}")
+        row.append(str(sum(sum(x or 0 for x in line["guarded_ratios"]) for line in mine.values())))
+        if clips:
+            row.append(", ".join(f"{_over(mine, key):.4f}" for key in ("clip_low", "clip_high")))
+        rows.append(row)
+    return markdown(rows) if len(rows) > 1 else ""
+
+
+def longer(lines: Sequence[Line], question: str, arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """Accuracy along long runs, each arm beside the first."""
+    base = by_place(lines, next(iter(arms)))
+    if not base:
+        return ""
+    last = len(next(iter(base.values()))["accuracy"]) - 1
+    points = [round(last * share) for share in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)]
+    rows = [[question, "runs", *(f"accuracy, round {point}" for point in points), "final accuracy", "pass@8"]]
+    for arm, part in arms.items():
+        mine = by_place(lines, arm)
+        if not mine:
+            continue
+        values: list[Callable[[Line], float]] = [lambda line, at=point: float(line["accuracy"][at]) for point in points]
+        values += [lambda line, key=key: float(line[key]) for key in ("final_accuracy", "pass_at_8")]
+        told = [compared(mine, base, value) for value in values]
+        rows.append([str(part["title"]), str(len(mine)), *(mean for mean, _ in told)])
+        if mine is not base and told[0][1] != "–":
+            rows.append([f"{part['title']}, difference", "", *(paired for _, paired in told)])
+    return markdown(rows)
 
 
 def _mean(lines: Mapping[Place, Line], figure: str, point: int) -> float:
     """Mean over runs of a figure at a point of the curve; NaN where it was not measured."""
     found = [line[figure][point] for line in lines.values()]
     return float(np.mean([np.nan if x is None else x for x in found]))
+
+
+def _over(lines: Mapping[Place, Line], figure: str) -> float:
+    """Mean over runs and rounds of a figure, where it was measured."""
+    return float(np.mean([x for line in lines.values() for x in line[figure] if x is not None]))
 
 
 def plot(lines: Sequence[Line], titles: Mapping[str, str], path: Path) -> None:

@@ -2,6 +2,8 @@
 
 Used by learning.py, judges.py and credit.py. A study is a TOML file: `[tasks.NAME]` changes the demo recipe into a
 task, `[arms.NAME]` is an arm of a recipe, `[report]` says which checkpoints, seeds and rounds are reported.
+`[references.NAME]`, which arms name by `reference_of`, makes frozen policies: the task's fine-tuning changed
+(`changes`), or `rounds` rounds of an `arm` from the checkpoint.
 """
 
 import json
@@ -25,11 +27,11 @@ from stepcredit.recipes.teaching import teach_generative, teach_taught
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 NO_OVERRIDE = ("starts_from", "levels")
-NOT_OF_ARM = ("rate_of", "rounds", "question")
+NOT_OF_ARM = ("rate_of", "rounds", "question", "reference_of")
 """Keys of `[arms.NAME]` that a study reads itself."""
 TEACHERS = {"generative": teach_generative, "taught": teach_taught}
 SPENT = ("sampled", "trained", "judge", "signal")
-TOLD = ("sampling_entropy", "start_kl_k1", "zero_spread", "guarded_ratios", "impossible")
+TOLD = ("sampling_entropy", "start_kl_k1", "zero_spread", "guarded_ratios", "impossible", "clip_low", "clip_high")
 HARD = ("hard_avg_at_8", "hard_pass_at_8")
 # Longer curves than the demo's; and a firing must not change what is compared.
 FIXED = ("measure.problems=256", "measure.pass_problems=64", "monitors.act=false")
@@ -72,7 +74,7 @@ class Study:
         """Its arms, as written."""
         return self.settings["arms"]
 
-    def recipe_of(self, task: str, checkpoint: int, *, rounds: int) -> DemoRecipe:
+    def recipe_of(self, task: str, checkpoint: int, *, rounds: int, changes: Sequence[str] = ()) -> DemoRecipe:
         """The demo recipe, changed into a task, with one task table and pretraining seed a checkpoint."""
         part = self.settings["tasks"][task]
         own = [f"{key}={json.dumps(value)}" for key, value in part.items() if key not in NO_OVERRIDE]
@@ -81,14 +83,34 @@ class Study:
             name: ArmPart(**{key: value for key, value in arm.items() if key not in NOT_OF_ARM})
             for name, arm in self.arms.items()
         }
-        return load_demo(RECIPE, overrides=(*seeds, *self.changes, *own)).model_copy(update={"arms": arms})
+        return load_demo(RECIPE, overrides=(*seeds, *self.changes, *own, *changes)).model_copy(update={"arms": arms})
 
     def place_of(self, cache: Path, task: str, checkpoint: int) -> Path:
         """Where a task's checkpoint and its judges lie."""
         return cache / f"{self.settings['tasks'][task].get('starts_from', task)}-{checkpoint}"
 
-    def prepare(self, task: str, checkpoint: int, folder: Path, judges: Sequence[str]) -> bool:
-        """Fine-tune a checkpoint to its gate and teach the judges; what is there is kept. Runs in a worker.
+    def reference_of(self, arm: str, start: Path) -> Path | None:
+        """Where the frozen policy that an arm names lies, of a checkpoint."""
+        name = self.arms[arm].get("reference_of")
+        return start.with_name(f"{start.name}-{name}") if name else None
+
+    def make_reference(self, task: str, checkpoint: int, name: str, folder: Path) -> None:
+        """Make the frozen policy of that name; what is there is kept."""
+        part, start = self.settings["references"][name], folder.with_name(folder.name.removesuffix(f"-{name}"))
+        recipe = self.recipe_of(task, checkpoint, rounds=part.get("rounds", 1), changes=part.get("changes", ()))
+        if "arm" not in part:
+            pretrain_to_gate(recipe, folder)
+            return
+        arm = recipe.arms[part["arm"]].model_copy(update={"learning_rate": part["learning_rate"]})
+        whole = recipe.model_copy(update={"arms": {part["arm"]: arm}})
+        run_arm(ArmJob(whole, part["arm"], part["seed"], start, folder))
+
+    def prepare(
+        self, task: str, checkpoint: int, folder: Path, judges: Sequence[str], references: Sequence[str]
+    ) -> bool:
+        """Fine-tune a checkpoint to its gate, teach the judges, make the references; what is there is kept.
+
+        Runs in a worker.
 
         Returns:
             False if the checkpoint missed its gate.
@@ -103,13 +125,18 @@ class Study:
         for name in judges:
             if not (folder / f"judge-{name}").exists():
                 TEACHERS[name](recipe, folder)
+        for name in references:
+            self.make_reference(task, checkpoint, name, folder.with_name(f"{folder.name}-{name}"))
         return True
 
     def execute(self, run: Run, checkpoint: Path) -> dict[str, Any]:
         """Train one arm once; returns its line of the results. Runs in a worker."""
         torch.set_num_threads(1)
         recipe = self.recipe_of(run.task, run.checkpoint, rounds=run.rounds)
-        arms = {run.arm: recipe.arms[run.arm].model_copy(update={"learning_rate": run.learning_rate})}
+        changed: dict[str, Any] = {"learning_rate": run.learning_rate}
+        if reference := self.reference_of(run.arm, checkpoint):
+            changed["reference"] = str(reference)
+        arms = {run.arm: recipe.arms[run.arm].model_copy(update=changed)}
         out = Path(tempfile.mkdtemp(prefix=f"stepcredit-{self.name}-"))
         try:
             job = ArmJob(recipe.model_copy(update={"arms": arms}), run.arm, run.seed, checkpoint, out / "run")
@@ -126,10 +153,11 @@ class Study:
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             ready = {}
             for task, checkpoint in places:
-                named = {str(self.arms[run.arm].get("judge", "none")) for run in left if run.task == task}
+                arms = [self.arms[run.arm] for run in left if run.task == task]
+                judges = sorted({str(arm.get("judge", "none")) for arm in arms} & TEACHERS.keys())
+                references = sorted({arm["reference_of"] for arm in arms if "reference_of" in arm})
                 folder = self.place_of(cache, task, checkpoint)
-                wanted = sorted(named & TEACHERS.keys())
-                ready[task, checkpoint] = pool.submit(self.prepare, task, checkpoint, folder, wanted)
+                ready[task, checkpoint] = pool.submit(self.prepare, task, checkpoint, folder, judges, references)
             passed = {place for place, future in ready.items() if future.result()}
             futures = [
                 pool.submit(self.execute, run, self.place_of(cache, run.task, run.checkpoint))
