@@ -6,7 +6,7 @@
 
 `--study` names the settings: credit_comparison.toml (every rule), credit_prl.toml (the questions of PRL),
 credit_tp_grpo.toml (those of TP-GRPO). Raw results are appended to results/credit_STUDY_TASK.jsonl, one line a run.
-Tables: credit_tables.py.
+Tables: credit_tables.py; plots: credit_plots.py.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from credit_tables import comparison, plot, questions
+from credit_plots import along_the_rounds, learning_curves
+from credit_tables import comparison, questions
 from world_runs import HERE, Run, Study
 
 PAGE = HERE.parent / "docs" / "credit_comparison.md"
@@ -112,7 +113,9 @@ def write_tables() -> None:
             text = f"{head}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
             print(f"{mark}\n{table}\n")
             if name == TUNED:
-                plot(lines, titles, IMAGES / f"credit_{task}.svg")
+                learning_curves(lines, titles, IMAGES / f"credit_{task}.svg")
+            else:
+                along_the_rounds(lines, asked.arms, IMAGES / f"credit_{name}_{task}.svg")
     PAGE.write_text(text)
 
 

@@ -1,4 +1,4 @@
-"""Tables and plots of credit.py from its stored lines: equal sampled tokens, equal compute, pass@8 at equal avg@8.
+"""Tables of credit.py from its stored lines: equal sampled tokens, equal compute, pass@8 at equal avg@8.
 
 Compute is counted in forward passes of the policy over one token: 1 for a sampled token, 3 for a trained one (forward
 and backward), 1 for a token that a judge read or wrote (the judges here have the policy's shape), that a reference read
@@ -6,17 +6,13 @@ or that a continuation wrote. Fine-tuning of the policy and of judges is not cou
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from stepcredit.evaluation.intervals import Interval, two_level_bootstrap
 
 TRAINED_COST = 3.0
-COLOURS = 10
-"""Colours of matplotlib's cycle; further arms are dashed."""
 FEWEST = 5
 """Runs that an arm needs before anything is said of it."""
 Line = Mapping[str, Any]
@@ -193,26 +189,3 @@ def _mean(lines: Mapping[Place, Line], figure: str, point: int) -> float:
 def _over(lines: Mapping[Place, Line], figure: str) -> float:
     """Mean over runs and rounds of a figure, where it was measured."""
     return float(np.mean([x for line in lines.values() for x in line[figure] if x is not None]))
-
-
-def plot(lines: Sequence[Line], titles: Mapping[str, str], path: Path) -> None:
-    """Mean curves over sampled tokens and over compute, side by side, as an SVG file."""
-    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    shown = [arm for arm in titles if by_place(lines, arm)]
-    for axis, name, panel in ((sampled, "sampled tokens", panels[0]), (compute, "forward tokens, all", panels[1])):
-        for place, arm in enumerate(shown):
-            mine = list(by_place(lines, arm).values())
-            ends = min(float(axis(line)[-1]) for line in mine)
-            grid = np.linspace(0.0, ends, 50)
-            curves = np.array([np.interp(grid, axis(line), np.array(line["accuracy"], float)) for line in mine])
-            style = "-" if place < COLOURS else "--"
-            width = 3.0 if arm == "grpo" else 1.6
-            colour = "black" if arm == "grpo" else f"C{place % COLOURS}"
-            panel.plot(grid / 1e6, curves.mean(0), style, label=titles[arm], color=colour, lw=width)
-        panel.set_xlabel(f"{name}, millions")
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("accuracy on 128 held-out problems")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
-    figure.savefig(path, metadata={"Date": None})

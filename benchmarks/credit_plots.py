@@ -1,0 +1,75 @@
+"""Plots of credit.py from its stored lines: learning curves of the comparison; what a study's arms do on the way."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from credit_tables import Line, by_place, compute, sampled
+from matplotlib.figure import Figure
+
+COLOURS = 10
+"""Colours of matplotlib's cycle; further arms are dashed."""
+ALONG = {
+    "accuracy": "accuracy, held out",
+    "sampling_entropy": "entropy, nats a token",
+    "start_kl_k1": "KL to the start, nats a token",
+}
+"""What is drawn round by round, each with its label."""
+
+
+def learning_curves(lines: Sequence[Line], titles: Mapping[str, str], path: Path) -> None:
+    """Mean curves over sampled tokens and over compute, side by side, as an SVG file."""
+    figure = Figure(figsize=(11.5, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    shown = [arm for arm in titles if by_place(lines, arm)]
+    for axis, name, panel in ((sampled, "sampled tokens", panels[0]), (compute, "forward tokens, all", panels[1])):
+        for place, arm in enumerate(shown):
+            mine = list(by_place(lines, arm).values())
+            ends = min(float(axis(line)[-1]) for line in mine)
+            grid = np.linspace(0.0, ends, 50)
+            curves = np.array([np.interp(grid, axis(line), np.array(line["accuracy"], float)) for line in mine])
+            style = "-" if place < COLOURS else "--"
+            width = 3.0 if arm == "grpo" else 1.6
+            colour = "black" if arm == "grpo" else f"C{place % COLOURS}"
+            panel.plot(grid / 1e6, curves.mean(0), style, label=titles[arm], color=colour, lw=width)
+        panel.set_xlabel(f"{name}, millions")
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("accuracy on 128 held-out problems")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def along_the_rounds(lines: Sequence[Line], arms: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """One row a question, one column a figure of `ALONG`: means over runs, with the range of the runs, as an SVG file.
+
+    Arms of a length of their own (`rounds`) are left out.
+    """
+    drawn = {arm: part for arm, part in arms.items() if "rounds" not in part and by_place(lines, arm)}
+    asked = list(dict.fromkeys(str(part["question"]) for part in drawn.values() if part["question"] != "all"))
+    if not asked:
+        return
+    figure = Figure(figsize=(12.5, 2.6 * len(asked)), layout="constrained")
+    grid = figure.subplots(len(asked), len(ALONG), squeeze=False)
+    for question, row in zip(asked, grid, strict=True):
+        shown = {arm: part for arm, part in drawn.items() if part["question"] in ("all", question)}
+        for (name, label), panel in zip(ALONG.items(), row, strict=True):
+            for place, (arm, part) in enumerate(shown.items()):
+                runs = list(by_place(lines, arm).values())
+                rollouts = np.array(runs[0]["rollouts"], float) / 1e3
+                curves = np.array([[np.nan if x is None else x for x in line[name]] for line in runs], float)
+                known = ~np.isnan(curves).any(axis=0)
+                colour = "black" if part["question"] == "all" else f"C{place % COLOURS}"
+                panel.plot(rollouts[known], curves[:, known].mean(0), color=colour, label=str(part["title"]), lw=1.6)
+                low, high = curves[:, known].min(0), curves[:, known].max(0)
+                panel.fill_between(rollouts[known], low, high, color=colour, alpha=0.12, lw=0)
+            panel.set_ylabel(label, fontsize=8)
+            panel.tick_params(labelsize=8)
+            panel.grid(alpha=0.3)
+            panel.spines[["top", "right"]].set_visible(False)
+        row[0].set_title(question, loc="left", fontsize=9)
+        row[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for panel in grid[-1]:
+        panel.set_xlabel("rollouts, thousands", fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
