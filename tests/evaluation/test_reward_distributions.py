@@ -24,7 +24,7 @@ def counted() -> Iterator[ModuleType]:
         import reward_distributions
 
         yield reward_distributions
-    for name in ("reward_distributions", "credit", "credit_tables", "world_runs"):
+    for name in ("reward_distributions", "credit", "credit_plots", "credit_tables", "world_runs"):
         sys.modules.pop(name)
 
 
