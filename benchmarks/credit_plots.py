@@ -15,7 +15,7 @@ ALONG = {
     "sampling_entropy": "entropy, nats a token",
     "start_kl_k1": "KL to the start, nats a token",
 }
-"""What is drawn round by round, each with its label."""
+"""What a study draws round by round, each with its label."""
 
 
 def learning_curves(lines: Sequence[Line], titles: Mapping[str, str], path: Path) -> None:
@@ -41,8 +41,10 @@ def learning_curves(lines: Sequence[Line], titles: Mapping[str, str], path: Path
     figure.savefig(path, metadata={"Date": None})
 
 
-def along_the_rounds(lines: Sequence[Line], arms: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """One row a question, one column a figure of `ALONG`: means over runs, with the range of the runs, as an SVG file.
+def along_the_rounds(
+    lines: Sequence[Line], arms: Mapping[str, Mapping[str, Any]], path: Path, *, along: Mapping[str, str] = ALONG
+) -> None:
+    """One row a question, one column a figure of `along`: means over runs, with the range of the runs, as an SVG file.
 
     Arms of a length of their own (`rounds`) are left out.
     """
@@ -51,10 +53,10 @@ def along_the_rounds(lines: Sequence[Line], arms: Mapping[str, Mapping[str, Any]
     if not asked:
         return
     figure = Figure(figsize=(12.5, 2.6 * len(asked)), layout="constrained")
-    grid = figure.subplots(len(asked), len(ALONG), squeeze=False)
+    grid = figure.subplots(len(asked), len(along), squeeze=False)
     for question, row in zip(asked, grid, strict=True):
         shown = {arm: part for arm, part in drawn.items() if part["question"] in ("all", question)}
-        for (name, label), panel in zip(ALONG.items(), row, strict=True):
+        for (name, label), panel in zip(along.items(), row, strict=True):
             for place, (arm, part) in enumerate(shown.items()):
                 runs = list(by_place(lines, arm).values())
                 rollouts = np.array(runs[0]["rollouts"], float) / 1e3

@@ -3,7 +3,7 @@
     python benchmarks/own_rule.py tune      the candidates of own_rule.toml, on task E; may be stopped and started again
     python benchmarks/own_rule.py freeze    writes the choice to results/own_rule_frozen.json, once; commit it
     python benchmarks/own_rule.py report    own_rule_report.toml: GRPO, fixed 2, the frozen rule, and it shuffled
-    python benchmarks/own_rule.py table     the tables of docs/own_rule.md
+    python benchmarks/own_rule.py table     the tables of docs/own_rule.md, and its plot
 
 `report` refuses to run before the choice is committed, and `freeze` to choose again. Raw results are appended to
 results/own_rule_*.jsonl, one line a run.
@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from credit_plots import along_the_rounds
 from world_runs import HERE, RESULTS, Run, Study
 
 from stepcredit.evaluation.crossing import paired_speedup, rollouts_to
 from stepcredit.evaluation.intervals import two_level_bootstrap
 
 PAGE = HERE.parent / "docs" / "own_rule.md"
+IMAGE = HERE.parent / "docs" / "images" / "own_rule.svg"
 FROZEN = RESULTS / "own_rule_frozen.json"
 TASK = HERE / "own_rule_report.toml"
 # Shorter curves than learning.py's while tuning: what is compared is their mean.
 TUNING = ("measure.problems=128", "measure.pass_problems=8", "measure.final_problems=512", "monitors.act=false")
 OURS, SHUFFLED = "witness", "shuffled"
+DRAWN = {"accuracy": "accuracy, held out", "first_guess": "first guesses right", "catch": "wrong ones caught"}
 
 Line = Mapping[str, Any]
 
@@ -173,7 +176,12 @@ def write_tables() -> None:
     text = PAGE.read_text()
     found = {"tuning": tuning_table()}
     if TASK.exists():
-        found |= {base: table(reporting(), base) for base in ("grpo", "fixed_2")}
+        study = reporting()
+        found |= {base: table(study, base) for base in ("grpo", "fixed_2")}
+        shown = {
+            arm: {**part, "question": "all" if arm == "grpo" else "four divisions"} for arm, part in study.arms.items()
+        }
+        along_the_rounds(study.stored("report"), shown, IMAGE, along=DRAWN)
     for name, rows in found.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         head, _, rest = text.partition(begin)
