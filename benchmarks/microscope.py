@@ -4,8 +4,8 @@
     python benchmarks/microscope.py world --checkpoint runs/learning/reflection-0     the embedded world; minutes
     python benchmarks/microscope.py table        results/microscope.md and the tables of docs/microscope.md again
 
-Each call also holds the figures against the trained comparison, results/credit_*.jsonl, if that is there, and against
-the runs of docs/learning.md.
+Each call also holds the figures against the trained comparison, results/credit_comparison_TASK.jsonl, if that is there,
+and against the runs of docs/learning.md.
 """
 
 import argparse
@@ -196,7 +196,9 @@ def ranks_text(report: Mapping[str, Any]) -> str:
     lines = ["## Against the trained comparison\n"]
     runs = trained(RESULTS)
     if not any(LEARNING not in task for task in runs):
-        lines += ["No benchmarks/results/credit_*.jsonl: the trained comparison of all rules is not there yet.\n"]
+        lines += [
+            "No benchmarks/results/credit_comparison_*.jsonl: the trained comparison of all rules is not there yet.\n"
+        ]
     lines += [
         "Spearman's correlation over rules, with the share of all pairings at least as far from 0. Many lines, few"
     ]

@@ -30,6 +30,9 @@ EARLIER = {
 }
 """Arms of docs/learning.md -> the same arms in the world part."""
 
+NAMED = {"fixed_2": "tp_grpo_fixed", "fixed_2_shuffled": "tp_grpo_shuffled", "tp_taught": "tp_grpo_oracle"}
+"""Arms of the comparison whose names differ; its taught judge is read as the oracle that it was taught by."""
+
 LEARNING = "docs/learning.md"
 
 
@@ -97,16 +100,19 @@ def sums_of_pairings(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def trained(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Task -> arm -> means over its runs: final accuracy, and mean of the curve.
 
-    Read from results/credit_*.jsonl, and from the runs of docs/learning.md, under `TASK, docs/learning.md`.
+    Read from results/credit_comparison_TASK.jsonl, and from the runs of docs/learning.md under `TASK, docs/learning.md`.
     """
     runs: dict[str, dict[str, list[tuple[float, float]]]] = {}
     earlier = [folder / f"learning_{task}.jsonl" for task in ("reflection", "chain")]
-    for path in [*sorted(folder.glob("credit_*.jsonl")), *(path for path in earlier if path.exists())]:
+    reported = sorted(path for path in folder.glob("credit_comparison_*.jsonl") if "_tuning_" not in path.name)
+    for path in [*reported, *(path for path in earlier if path.exists())]:
         for line in path.read_text(encoding="utf-8").splitlines():
             told: dict[str, Any] = json.loads(line)
             task, arm = str(told.get("task", path.stem)), told.get("arm")
             if path in earlier:
                 task, arm = f"{task}, {LEARNING}", EARLIER.get(str(arm))
+            else:
+                arm = NAMED.get(str(arm), arm)
             if arm is not None and "final_accuracy" in told and told.get("accuracy"):
                 found = (float(told["final_accuracy"]), float(np.mean(told["accuracy"])))
                 runs.setdefault(task, {}).setdefault(arm, []).append(found)

@@ -113,7 +113,10 @@ def test_runs_of_the_comparison_are_averaged_by_task_and_arm(scripts: Any, tmp_p
     of = scripts["microscope_ranks"]
     assert of.trained(tmp_path) == {}
     lines = [f'{{"task": "t", "arm": "a", "final_accuracy": {x}, "accuracy": [0, {x}], "seed": 0}}' for x in (0.5, 1)]
-    (tmp_path / "credit_t.jsonl").write_text("\n".join([*lines, '{"task": "t", "arm": "failed"}']), encoding="utf-8")
+    failed = '{"task": "t", "arm": "failed"}'
+    (tmp_path / "credit_comparison_t.jsonl").write_text("\n".join([*lines, failed]), encoding="utf-8")
+    for other in ("credit_comparison_tuning_t.jsonl", "credit_prl_t.jsonl"):  # other rates, other questions
+        (tmp_path / other).write_text(lines[0].replace("0.5", "0.1"), encoding="utf-8")
     earlier = [f'{{"task": "chain", "arm": "{arm}", "final_accuracy": 1, "accuracy": [1]}}' for arm in ("fixed_2", "x")]
     (tmp_path / "learning_chain.jsonl").write_text("\n".join(earlier), encoding="utf-8")
     assert of.trained(tmp_path) == {
