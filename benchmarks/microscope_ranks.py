@@ -100,7 +100,7 @@ def sums_of_pairings(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def trained(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Task -> arm -> means over its runs: final accuracy, and mean of the curve.
 
-    Read from results/credit_comparison_TASK.jsonl, and from the runs of docs/learning.md under `TASK, docs/learning.md`.
+    Read from results/credit_comparison_TASK.jsonl, and from the runs of docs/learning.md as `TASK, docs/learning.md`.
     """
     runs: dict[str, dict[str, list[tuple[float, float]]]] = {}
     earlier = [folder / f"learning_{task}.jsonl" for task in ("reflection", "chain")]
