@@ -28,6 +28,7 @@ from stepcredit.engines.embedded.model import CausalLM
 from stepcredit.engines.learner import LearnerSettings, TorchLearner, packed_logprobs, weights_fingerprint
 from stepcredit.engines.learner.forward import trained_logprobs
 from stepcredit.engines.learner.packing import micro_batches
+from stepcredit.judges.intrinsic.claims import world_claims
 from stepcredit.judges.intrinsic.judge import IntrinsicSettings
 from stepcredit.judges.montecarlo import MonteCarloSettings, MonteCarloValues
 from stepcredit.judges.wrappers import FlippedJudge
@@ -37,7 +38,7 @@ from stepcredit.recipes.judges import named_judge
 from stepcredit.recipes.world import WorldTask
 from stepcredit.steps import align, splitter
 from stepcredit.training.parts import Reference
-from stepcredit.training.signals import ContinuedValues, LogRatio, signals_of
+from stepcredit.training.signals import ContinuedValues, LogRatio, Witnesses, signals_of
 
 BUDGET = 1 << 20
 """Tokens of a forward pass: a block always goes through whole."""
@@ -76,6 +77,7 @@ ARMS: dict[str, ArmPart] = {
     "pure": ArmPart(title="oracle", rule="pure", judge="oracle", settings=PURE),
     "math_shepherd": ArmPart(title="oracle", rule="math_shepherd", judge="oracle"),
     "line_level": ArmPart(title="oracle", rule="line_level", judge="oracle"),
+    "witness": ArmPart(title="own: the group's witnesses", rule="witness"),
 }
 """What is looked at; names without a suffix are those of the trained comparison's arms, those of TP-GRPO with one are
 arms of docs/learning.md, but for `tp_grpo_flipped`."""
@@ -269,14 +271,17 @@ async def stage(bench: Bench, sampler: EmbeddedSampler, sizes: Sizes) -> dict[st
         lambda: weights_fingerprint(bench.start),
         0.0,
     )
-    ratio = await signals_of([LogRatio(bench.learner, started)], cuts)
+    heard = Witnesses(world_claims, ARMS["witness"].witnesses.settings())
+    told_of = await signals_of([LogRatio(bench.learner, started), heard], cuts)
     few, many = bench.values(sampler, 9), bench.values(sampler, sizes.completions)
     continued = await signals_of([ContinuedValues(few)], valued)
     nodes = [await many.values(steps) for steps in looked]
     credited: dict[str, list[Credit]] = {}
     for name, arm in ARMS.items():
         batch = valued if arm.rule == "vineppo" else cuts
-        credited[name] = await bench.credited(name, batch, signals={**ratio, **continued} if batch is valued else ratio)
+        credited[name] = await bench.credited(
+            name, batch, signals={**told_of, **continued} if batch is valued else told_of
+        )
     paid = {name: columns(mine) for name, mine in credited.items()}
     rewards = [np.array([steps.outcome.reward or 0.0 for steps in mine]) for mine in truths]
     paid_truth = {"truth": reinforced(truths, rewards)}
