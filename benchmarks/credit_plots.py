@@ -9,7 +9,9 @@ from credit_tables import Line, by_place, compute, sampled
 from matplotlib.figure import Figure
 
 COLOURS = 10
-"""Colours of matplotlib's cycle; further arms are dashed."""
+"""Colours of matplotlib's cycle."""
+STYLES = ("-", "--", ":")
+"""Lines of the first ten arms, of the next ten, and of the rest."""
 ALONG = {
     "accuracy": "accuracy, held out",
     "sampling_entropy": "entropy, nats a token",
@@ -29,7 +31,7 @@ def learning_curves(lines: Sequence[Line], titles: Mapping[str, str], path: Path
             ends = min(float(axis(line)[-1]) for line in mine)
             grid = np.linspace(0.0, ends, 50)
             curves = np.array([np.interp(grid, axis(line), np.array(line["accuracy"], float)) for line in mine])
-            style = "-" if place < COLOURS else "--"
+            style = STYLES[min(place // COLOURS, len(STYLES) - 1)]
             width = 3.0 if arm == "grpo" else 1.6
             colour = "black" if arm == "grpo" else f"C{place % COLOURS}"
             panel.plot(grid / 1e6, curves.mean(0), style, label=titles[arm], color=colour, lw=width)
