@@ -1,15 +1,19 @@
 """A pytest plugin (`-p shapes_checked`): every annotated array of the package is checked as it passes.
 
-Where a test hands in a wrong shape on purpose, to read our message, the check comes first and that is fine too.
+Where a test hands in a wrong shape on purpose, to read our message, the check comes first and that is fine too. Property
+tests draw at most `EXAMPLES`, whatever they ask for: what shape an array has does not hang on the numbers in it.
 """
 
 from types import TracebackType
 from typing import Any
 
+import hypothesis
 import pytest
 from jaxtyping import TypeCheckError, install_import_hook
 
 install_import_hook("stepcredit", "array_checker.check_arrays")
+
+EXAMPLES = 8
 
 _raises = pytest.raises
 
@@ -29,4 +33,14 @@ class RaisesOrRefused:
         return bool(self._inner.__exit__(kind, error, at))
 
 
+class Few(hypothesis.settings):
+    """`hypothesis.settings` with fewer examples."""
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        if "max_examples" in named:
+            named["max_examples"] = min(named["max_examples"], EXAMPLES)
+        super().__init__(*words, **named)
+
+
+hypothesis.settings = Few  # type: ignore[misc]
 pytest.raises = RaisesOrRefused  # type: ignore[assignment]

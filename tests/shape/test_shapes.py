@@ -1,6 +1,6 @@
 """Shapes (STYLE.md 3): the tests of core, credit and losses again, every annotated array checked as they run.
 
-Property tests draw a fifth of their examples: what shape an array has does not hang on the numbers in it.
+Property tests draw few examples (`shapes_checked`): what shape an array has does not hang on the numbers in it.
 """
 
 import os
