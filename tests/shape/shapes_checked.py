@@ -1,7 +1,7 @@
 """A pytest plugin (`-p shapes_checked`): every annotated array of the package is checked as it passes.
 
-Where a test hands in a wrong shape on purpose, to read our message, the check comes first and that is fine too. Property
-tests draw at most `EXAMPLES`, whatever they ask for: what shape an array has does not hang on the numbers in it.
+Where a test hands in a wrong shape on purpose, to read our message, the check comes first and that is fine too.
+Property tests draw at most `EXAMPLES`, whatever they ask for: an array's shape does not hang on the numbers in it.
 """
 
 from types import TracebackType
