@@ -26,13 +26,13 @@ def flags(kind: str) -> Columns:
     return columns
 
 
-def scores(kind: str, *, signed: bool = False) -> Columns:
-    """[S] step scores in [0, 1], or in [-1, 1]: the truth, a noisy judge's, or the value of the prefix at the start."""
+def scores(kind: str) -> Columns:
+    """[S] step scores in [0, 1]: the truth, a noisy judge's, or the value of the prefix at the start."""
 
     def columns(signals: Signals, groups: Groups) -> dict[Need, np.ndarray]:
         told = {"oracle": RIGHT, "noisy": signals.noisy}
         column = told[kind].astype(np.float64) if kind in told else (signals.after(stale=True) + 1.0) / 2.0
-        return {Need.SCORES: (2.0 * column - 1.0 if signed else column)[groups.token]}
+        return {Need.SCORES: column[groups.token]}
 
     return columns
 
@@ -218,10 +218,10 @@ ROWS: dict[str, Row] = {
         "pure",
         "scores, value of the prefix",
         f"{OTHER}: outcome and the worst step; b t_left pays length",
-        scores("value", signed=True),
+        scores("value"),
         PURE,
     ),
-    "pure_oracle": Row("pure", "scores, oracle", f"{OTHER}, as pure", scores("oracle", signed=True), PURE),
-    "pure_noisy": Row("pure", "scores, noisy", f"{OTHER}, blurred", scores("noisy", signed=True), PURE),
+    "pure_oracle": Row("pure", "scores, oracle", f"{OTHER}, as pure", scores("oracle"), PURE),
+    "pure_noisy": Row("pure", "scores, noisy", f"{OTHER}, blurred", scores("noisy"), PURE),
 }
 """Line of the table -> what is looked at. Names without a suffix are those of the trained comparison's arms."""

@@ -43,8 +43,6 @@ from stepcredit.training.signals import ContinuedValues, LogRatio, Witnesses, si
 BUDGET = 1 << 20
 """Tokens of a forward pass: a block always goes through whole."""
 
-PURE = {"max_tokens": 256}
-"""PURE's constant: at least every world's own limit of tokens."""
 
 ARMS: dict[str, ArmPart] = {
     "grpo": ArmPart(title="GRPO", rule="grpo"),
@@ -74,7 +72,7 @@ ARMS: dict[str, ArmPart] = {
     "vineppo": ArmPart(title="K = 9", rule="vineppo", continuations=9),
     "vppo": ArmPart(title="oracle", rule="vppo", judge="oracle"),
     "grpo_ps": ArmPart(title="oracle", rule="grpo_ps", judge="oracle"),
-    "pure": ArmPart(title="oracle", rule="pure", judge="oracle", settings=PURE),
+    "pure": ArmPart(title="oracle", rule="pure", judge="oracle"),
     "math_shepherd": ArmPart(title="oracle", rule="math_shepherd", judge="oracle"),
     "line_level": ArmPart(title="oracle", rule="line_level", judge="oracle"),
     "witness": ArmPart(title="own: the group's witnesses", rule="witness"),
@@ -168,7 +166,8 @@ class Bench:
             verdicts = tuple(Verdict(reason="no judge") for _ in range(len(steps)))
             judged.append(Judgement(steps, verdicts if judge is None else await judge.judge(steps), arm.judge))
         made = [Group(group, tuple(steps.outcome for steps in mine)) for group, mine in groups.items()]
-        return ArmCredit(arm, self.seed)(made, judged, process_weight=1.0, round_index=0, signals=signals)
+        rule = ArmCredit(arm, self.seed, self.task.sampling().max_tokens)
+        return rule(made, judged, process_weight=1.0, round_index=0, signals=signals)
 
     def values(self, sampler: EmbeddedSampler, completions: int) -> MonteCarloValues:
         """Values by so many continuations of each prefix."""

@@ -112,7 +112,10 @@ RULES: dict[str, Rule] = {
         unit="any",
         outcome_part=prl.outcome_part,
         source="arXiv:2601.10201",
-        optional={Need.BONUS: lambda settings: settings.bonus_weight != 0.0, Need.TRAINED: never},
+        optional={
+            Need.BONUS: lambda settings: settings.bonus_weight != 0.0,
+            Need.TRAINED: never,
+        },
         additive=prl.is_additive,
     ),
     "pure": Rule(

@@ -138,7 +138,8 @@ def refined_change(rule: Rule, settings: object, *, seed: int = 0) -> float:
     Source: credit.md 3.2. Differs: none.
     """
     pair, rng = refinement(seed), np.random.default_rng([seed, 1])
-    before, after = _signals(pair, rng)
+    low = 0.0 if getattr(settings, "score_scale", "signed") == "probability" else -1.0
+    before, after = _signals(pair, rng, lowest_score=low)
     out: list[np.ndarray] = []
     for layout, columns in ((pair.coarse, before), (pair.fine, after)):
         named = {str(need): columns[need] for need, asks in rule.optional.items() if asks(settings)}
@@ -175,7 +176,9 @@ def check_additive(rule: Rule, settings: object, *, seeds: int = 5) -> float:
     return change
 
 
-def _signals(pair: Refinement, rng: np.random.Generator) -> tuple[dict[Need, Any], dict[Need, Any]]:
+def _signals(
+    pair: Refinement, rng: np.random.Generator, *, lowest_score: float
+) -> tuple[dict[Need, Any], dict[Need, Any]]:
     """Columns for both batches: the same tokens and rollouts, copied steps, and one new value a cut."""
     coarse = pair.coarse
     same: dict[Need, Any] = {
@@ -189,7 +192,8 @@ def _signals(pair: Refinement, rng: np.random.Generator) -> tuple[dict[Need, Any
     }
     scores, flags = rng.uniform(-1.0, 1.0, coarse.steps), rng.integers(0, 2, coarse.steps).astype(np.float64)
     values = rng.uniform(0.0, 1.0, coarse.steps + coarse.rollouts)
-    before = {Need.SCORES: scores, Need.FLAGS: flags, Need.NEUTRAL: np.zeros(coarse.steps), Need.VALUES: values}
+    scaled = scores if lowest_score < 0.0 else (scores + 1.0) / 2.0
+    before = {Need.SCORES: scaled, Need.FLAGS: flags, Need.NEUTRAL: np.zeros(coarse.steps), Need.VALUES: values}
     before[Need.TESTIMONY] = scores
     after = {need: column[pair.step] for need, column in before.items() if need is not Need.VALUES}
     after[Need.VALUES] = _refined_values(pair, values, rng)

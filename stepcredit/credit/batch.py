@@ -16,7 +16,7 @@ from stepcredit.credit import rule_named
 from stepcredit.credit.keep import UNKNOWN, Keep, Kept, keep_rollouts
 from stepcredit.credit.rule import Need, Rule
 from stepcredit.credit.shuffled import ShuffledSettings, shuffled
-from stepcredit.credit.signals import Signals, check_signals, checked_columns
+from stepcredit.credit.signals import Signals, check_separable, check_signals, checked_columns
 
 EMPTY = "empty completion"
 UNSCORABLE = "unscorable outcome"
@@ -119,8 +119,9 @@ def assign(
         `note` says why, and the advantages of a rollout that could not be credited are NaN.
 
     Raises:
-        UsageError: for an unknown rule or keep rule, settings of another rule, or a signal that is missing, that the
-            records hold already or that has not one entry for each place of its site.
+        UsageError: for an unknown rule or keep rule, settings of another rule, a whitened rule whose process part is
+            asked for by `keep` or `control`, or a signal that is missing, that the records hold already or that has not
+            one entry for each place of its site.
         CreditError: if a group or a cut comes twice, a cut belongs to none of the groups or disagrees on the outcome,
             units are mixed, a rollout is a continuation, or the rule needs verdicts and none is given, or none with
             the label or score that it reads.
@@ -130,6 +131,8 @@ def assign(
     chosen = rule_named(rule)
     if isinstance(chosen.settings, type) and not isinstance(settings, chosen.settings):
         raise UsageError(f"rule {rule} takes {chosen.settings.__name__}, got {type(settings).__name__}")
+    if control is not None or keep == "nonzero_process":
+        check_separable(chosen, settings, name=rule)
     extra = signals or {}
     check_signals(chosen, settings, extra, name=rule)
     batch = _batch_of(groups, cuts)

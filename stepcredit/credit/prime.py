@@ -69,7 +69,7 @@ def prime(
 ) -> Float32[np.ndarray, " T"]:
     """Advantage of every token: leave-one-out outcome, plus the token rewards still to come over their baseline.
 
-    A = whiten( loo(R) + w * to_go(q - base) )
+    A = whiten( loo(R) + w * to_go(q - base) )          R = (r + 1) / 2: 1 right, 0 wrong, as in the code
 
     q[t] = log phi(y_t) - log phi_ref(y_t) of a model phi that was trained on outcomes alone (`losses.prm`), first
     divided by the batch's largest |to_go(q)|. With n known rollouts in the group and m_k the mean of q over the tokens
@@ -82,8 +82,8 @@ def prime(
 
     Args:
         layout: the batch, in any unit; steps are not read.
-        rewards: [N] outcome rewards, above 0 for right, NaN where unscorable.
-        token_scores: [T] q in nats, NaN where unknown; not read with process weight 0.
+        rewards: [N] +1 right, -1 wrong, NaN unscorable.
+        token_scores: [T] q in nats; NaN and infinite ones are unknown; not read with process weight 0.
         settings: the dials.
         trained: [T] 1 for tokens that the policy wrote; the others hold no reward, count in no statistic and get 0.
             `None` counts all. Like the token scores not read with process weight 0.
@@ -101,17 +101,17 @@ def prime(
     >>> layout = Layout(np.array([0, 0, 1]), np.array([0, 1]), np.zeros(2))
     >>> plain = PrimeSettings(baseline="none", process_scale="none", whiten=False)
     >>> prime(layout, np.array([1.0, -1.0]), np.array([0.5, 0.25, -1.0]), settings=plain)
-    array([ 2.75,  2.25, -3.  ], dtype=float32)
+    array([ 1.75,  1.25, -2.  ], dtype=float32)
     """
     for name, column, want in (("token_scores", token_scores, layout.tokens), ("rewards", rewards, layout.rollouts)):
         if len(column) != want:
             raise CreditError(f"{name}: got {len(column)} entries, the layout has {want}")
     counted = written(trained if settings.process_weight else None, layout.tokens)
     q = np.where(counted, token_scores, 0.0).astype(np.float64) if settings.process_weight else np.zeros(layout.tokens)
-    lost = layout.holders(np.isnan(q))
+    lost = layout.holders(~np.isfinite(q))
     known = np.where(lost, np.nan, rewards)
     inside = accuracy_within(layout, known, low=settings.accuracy_low, high=settings.accuracy_high)
-    advantages = spread(leave_one_out(known, layout), layout, site="rollout")
+    advantages = spread(leave_one_out((known + 1.0) / 2.0, layout), layout, site="rollout")
     counted &= spread(inside, layout, site="rollout") | np.isnan(advantages)
     if settings.process_weight:
         within = inside & ~np.isnan(known)
@@ -140,7 +140,7 @@ def outcome_part(
 
     >>> layout = Layout(np.array([0, 1]), np.array([0, 1]), np.zeros(2))
     >>> outcome_part(layout, np.array([1.0, -1.0]), settings=PrimeSettings(whiten=False))
-    array([ 2., -2.], dtype=float32)
+    array([ 1., -1.], dtype=float32)
     """
     alone = replace(settings, process_weight=0.0)
     return prime(layout, rewards, np.zeros(layout.tokens), settings=alone)

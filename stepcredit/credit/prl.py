@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Shaped
+from jaxtyping import Bool, Float, Float32, Float64
 
 from stepcredit.core.errors import CreditError, UsageError
 from stepcredit.core.layout import Layout
 from stepcredit.credit.additive import Signal
 from stepcredit.credit.algebra import Std, spread, standardise, sum_by_step, to_go
 from stepcredit.credit.choices import check_choice, check_number
+from stepcredit.credit.vineppo import written
 
 OwnStep = Literal["all", "last", "none"]
 """What a step's own log-ratio adds: all of it (Eq. 3.1), that of its last token (released code), nothing (Thm 3.3)."""
@@ -39,8 +40,8 @@ class PrlSettings:
         zero_spread: see `ZeroSpread`.
         std: standard deviation of the outcome: `sample` in PRL's code, `population` in FRPO's paper.
         epsilon: added to it.
-        process_weight: scales the process part; 0 is GRPO.
-        bonus_weight: scales the bonus, standardised in its group; 0 reads none.
+        process_weight: scales the log-ratio; 0 is GRPO, and the bonus where there is one.
+        bonus_weight: scales the bonus, standardised in its group, whatever the process weight; 0 reads none.
     """
 
     eta: float = 200.0
@@ -65,6 +66,11 @@ class PrlSettings:
             raise UsageError(
                 f"order 'process_first' pays tokens, not steps: own_step must be 'all', got {self.own_step!r}"
             )
+        if self.order != "advantage_first" and self.zero_spread != "keep":
+            raise UsageError(
+                f"zero_spread {self.zero_spread!r} looks at the standardised outcome: take order 'advantage_first', "
+                f"not {self.order!r}"
+            )
         if self.order == "process_grouped" and self.baseline != "none":
             raise UsageError("order 'process_grouped' gives every token of a rollout the same: it takes no baseline")
 
@@ -81,7 +87,7 @@ def prl(
     *,
     settings: PrlSettings,
     bonus: Float[np.ndarray, " N"] | None = None,
-    trained: Shaped[np.ndarray, " T"] | None = None,
+    trained: Float[np.ndarray, " T"] | None = None,
 ) -> Float32[np.ndarray, " T"]:
     """Advantage of every token: its rollout's standardised reward, less the KL cost of what its step still leads to.
 
@@ -90,9 +96,10 @@ def prl(
 
         A[t] = z(r) - beta * (own + sum of K[i] for i > j)      own = K[j], kappa[e], or 0
 
-    `process_first` is R - beta * (sum of kappa from t on), token by token, without any baseline, R = (r + 1) / 2 as in
-    the code (1 right, 0 wrong). `process_grouped` takes R - beta * (own + later) on average over the rollout's steps,
-    and standardises that in the group: one number a rollout. The bonus is standardised on its own, then added.
+    R = (r + 1) / 2 is 1 for right, 0 for wrong, as in the code; under std `none` z is R less its mean. `process_first`
+    is R - beta * (sum of kappa from t on), token by token, without any baseline. `process_grouped` takes
+    R - beta * (own + later) on average over the rollout's steps, and standardises that in the group: one number a
+    rollout. The bonus is standardised on its own, then added.
 
     A token of a Layout of single tokens gets FRPO's advantage. Where the reference is the first policy, the first
     update is GRPO's, since all log-ratios are 0.
@@ -104,7 +111,8 @@ def prl(
             probability) makes the earlier tokens and its own step unknown (NaN), within its rollout.
         settings: the dials.
         bonus: [N] exploration bonus; a rollout without a known one gets no advantage.
-        trained: [T] 1 for tokens that the policy wrote; the log-ratios of the others count 0, whatever they hold.
+        trained: [T] 1 for tokens that the policy wrote; the others get 0, and their log-ratios count 0, whatever they
+            hold. `None` counts all. Not read with process weight 0.
 
     Returns:
         [T] advantages; NaN for unscorable rollouts, unknown log-ratios, and groups with fewer than two scorable ones.
@@ -121,33 +129,22 @@ def prl(
     array([ 0.3,  0.3,  0.6, -1. ], dtype=float32)
     """
     _check(layout, rewards, log_ratio, settings=settings, bonus=bonus)
-    outcome = _outcome(layout, rewards, settings)
-    extra = np.zeros(layout.rollouts)
+    counts = written(trained if settings.process_weight else None, layout.tokens)
+    charged, grouped = settings.beta != 0.0, settings.order == "process_grouped"
+    mean_cost = np.zeros(layout.rollouts)
+    if charged and grouped:
+        cost = settings.beta * to_come(layout, log_ratio, own_step=settings.own_step, mask=counts)
+        mean_cost = _mean_of_steps(layout, cost)
+    level = _outcome(layout, rewards, settings, cost=mean_cost)
+    flat = ~_moved(layout, level) if settings.zero_spread == "drop" else np.zeros(layout.rollouts, np.bool_)
     if settings.bonus_weight and bonus is not None:
-        extra = settings.bonus_weight * standardise(bonus, layout, std=settings.std, epsilon=settings.epsilon)
-    if settings.beta == 0.0:
-        return spread((outcome + extra).astype(np.float32), layout, site="rollout")
-    counts = None if trained is None else np.asarray(trained) != 0.0
-    if settings.order == "process_first":
-        kappa = Signal(_finite(log_ratio, counts), "log_ratio", additive=True)
-        paid = spread(outcome + extra, layout, site="rollout") - settings.beta * _less_baseline(
-            layout, to_go(kappa, layout), settings
-        )
-        return paid.astype(np.float32)
-    cost = settings.beta * to_come(layout, log_ratio, own_step=settings.own_step, mask=counts)
-    if settings.order == "process_grouped":
-        score = (rewards + 1.0) / 2.0 - _mean_of_steps(layout, cost)
-        standardised = standardise(score, layout, std=settings.std, epsilon=settings.epsilon)
-        return spread((standardised + extra).astype(np.float32), layout, site="rollout")
-    owner = layout.rollout_of_step
-    if settings.zero_spread == "drop":
-        flat = ~_moved(layout, outcome)
-        outcome, cost = np.where(flat, 0.0 * outcome, outcome), np.where(flat[owner], 0.0, cost)
-        extra = np.where(flat, 0.0, extra)
-    level = (outcome + extra)[owner]
-    if settings.baseline == "none":
-        return spread((level - cost).astype(np.float32), layout)
-    return (spread(level, layout) - _less_baseline(layout, spread(cost, layout), settings)).astype(np.float32)
+        level = level + settings.bonus_weight * standardise(bonus, layout, std=settings.std, epsilon=settings.epsilon)
+    level = np.where(flat, 0.0 * level, level)
+    paid = spread(level, layout, site="rollout")
+    if charged and not grouped:
+        paid = paid - _cost(layout, log_ratio, flat=flat, counts=counts, settings=settings)
+    paid[~counts] = 0.0
+    return paid.astype(np.float32)
 
 
 def outcome_part(
@@ -210,10 +207,36 @@ def to_come(
     return later if own_step == "none" else later + kappa[layout.step_token_starts[1:] - 1]
 
 
-def _outcome(layout: Layout, rewards: Float[np.ndarray, " N"], settings: PrlSettings) -> Float64[np.ndarray, " N"]:
+def _cost(
+    layout: Layout,
+    log_ratio: Float[np.ndarray, " T"],
+    *,
+    flat: Bool[np.ndarray, " N"],
+    counts: Bool[np.ndarray, " T"],
+    settings: PrlSettings,
+) -> Float64[np.ndarray, " T"]:
+    """[T] the KL cost of each token, less its baseline; none in flat groups."""
     if settings.order == "process_first":
-        return (np.asarray(rewards, np.float64) + 1.0) / 2.0
-    return standardise(rewards, layout, std=settings.std, epsilon=settings.epsilon)
+        kappa = to_go(Signal(_finite(log_ratio, counts), "log_ratio", additive=True), layout)
+        return _less_baseline(layout, settings.beta * kappa, settings)
+    cost = settings.beta * to_come(layout, log_ratio, own_step=settings.own_step, mask=counts)
+    cost[flat[layout.rollout_of_step]] = 0.0
+    return _less_baseline(layout, spread(cost, layout), settings)
+
+
+def _outcome(
+    layout: Layout,
+    rewards: Float[np.ndarray, " N"],
+    settings: PrlSettings,
+    *,
+    cost: Float64[np.ndarray, " N"] | float = 0.0,
+) -> Float64[np.ndarray, " N"]:
+    right = (np.asarray(rewards, np.float64) + 1.0) / 2.0 - cost
+    if settings.order == "process_first":
+        return right
+    if settings.order == "advantage_first" and settings.std != "none":
+        right = rewards  # the same but for epsilon, and bit for bit GRPO's
+    return standardise(right, layout, std=settings.std, epsilon=settings.epsilon)
 
 
 def _finite(log_ratio: Float[np.ndarray, " T"], mask: Bool[np.ndarray, " T"] | None) -> Float64[np.ndarray, " T"]:

@@ -131,7 +131,8 @@ def drop_inconsistent(
 ) -> tuple[Credit, ...]:
     """Apply the filter to a credited batch: the judge says who is trained on, never what a token is paid.
 
-    It works behind any rule, an outcome-only one included, and is taken over the rollouts that `assign` kept.
+    It works behind any rule, an outcome-only one included, and is taken over the rollouts that `assign` kept. Steps of
+    the answer block are left out: their verdict is the outcome.
 
     Args:
         credited: what `assign` gave, in its order: members of a group side by side.
@@ -154,9 +155,7 @@ def drop_inconsistent(
         given[name] = judgement
     kept = [credit for credit in credited if credit.kept]
     found = [given.get(credit.steps.rollout.id) for credit in kept]
-    parts = [
-        [np.nan] if one is None else [np.nan if v.score is None else v.score for v in one.verdicts] for one in found
-    ]
+    parts = [[np.nan] if one is None else _of_thinking(one) for one in found]
     scores = np.array([score for part in parts for score in part], np.float64)
     if kept and np.isnan(scores).all():
         raise CreditError(
@@ -173,3 +172,10 @@ def drop_inconsistent(
         replace(credit, kept=False, note=reason) if reason else credit
         for credit, reason in zip(credited, told, strict=True)
     )
+
+
+def _of_thinking(judgement: Judgement) -> list[float]:
+    """Scores of the steps outside the answer block, NaN where unknown; one NaN if there is no such step."""
+    pairs = zip(judgement.verdicts, judgement.steps.in_answer.tolist(), strict=True)
+    found = [np.nan if verdict.score is None else verdict.score for verdict, inside in pairs if not inside]
+    return found or [np.nan]

@@ -63,10 +63,11 @@ def q_rm(
 
     Args:
         layout: the batch; its steps are read only to find V: give single tokens for the published form.
-        token_scores: [T] logits Z of the tokens that were written; NaN where unknown. Groups are not compared.
+        token_scores: [T] logits Z of the tokens that were written; NaN and infinite ones are unknown. Groups are not
+            compared.
         settings: the dials.
         values: [S + N] node values of a critic; needed where `value_weight` is not 0.
-        log_ratio: [T] log pi - log pi_ref in nats; needed where `kl_weight` is not 0.
+        log_ratio: [T] log pi - log pi_ref in nats, infinite ones unknown; needed where `kl_weight` is not 0.
         trained: [T] 1 for tokens that the policy wrote; the others count in no statistic and get 0. `None` counts all.
 
     Returns:
@@ -93,7 +94,7 @@ def q_rm(
     if settings.kl_weight:
         off += settings.kl_weight * np.abs(_asked("log_ratio", log_ratio, layout.tokens, weight="kl_weight"))
     logits = np.where(counted, token_scores, 0.0).astype(np.float64)
-    unknown = counted & (np.isnan(logits) | np.isnan(off))
+    unknown = counted & ~(np.isfinite(logits) & np.isfinite(off))
     lost = layout.holders(unknown)
     logits[spread(lost, layout, site="rollout") & counted] = np.nan
     return np.where(counted, _scaled(logits, counted, settings) - off, 0.0).astype(np.float32)

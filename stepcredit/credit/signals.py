@@ -53,6 +53,27 @@ def checked_columns(rule: Rule, given: Signals, layout: Layout, *, name: str) ->
     return columns | {need: np.full(need.length_in(layout), np.nan) for need in off}
 
 
+def check_separable(rule: Rule, settings: object, *, name: str) -> None:
+    """Refuse a whitened rule where its process part is asked for (shuffled, or what a rollout is kept by).
+
+    Outcome and process are divided by the standard deviation of their sum, which the outcome part by itself has not, so
+    that the difference of the two would hold outcome credit.
+
+    Args:
+        rule: the line of the table.
+        settings: of the rule.
+        name: of the rule, for the message.
+
+    Raises:
+        UsageError: naming the setting to change.
+    """
+    if rule.outcome_part is not None and getattr(settings, "whiten", False):
+        raise UsageError(
+            f"credit rule {name} whitens, so that its process part cannot be told from the outcome's: set whiten = "
+            "false in its settings, or leave out the shuffled control and keep = nonzero_process"
+        )
+
+
 def _site(need: Need) -> str:
     """What the column has one entry of, in the words of `Need`."""
     if need in (Need.FLAGS, Need.SCORES, Need.NEUTRAL, Need.TESTIMONY):

@@ -59,8 +59,9 @@ def witness(
         A[t] = z + w * alpha * (u - m)          on other steps of which somebody testifies
         A[t] = z                                elsewhere
 
-    The process part is centred by token, so that what is added to a group sums to 0 over its tokens: no group, no
-    length and no number of steps is paid as such, and where all agree nothing is paid. It reads nothing but the step's
+    alpha * (u - m) is centred by token, so that it sums to 0 over the group's tokens: no group, no length and no number
+    of steps is paid as such, and where all agree nothing is paid. What the outcome yields is not centred: it
+    leaves -w * z on the tokens where it is contradicted (nothing under `never`). The rule reads nothing but the step's
     own testimony: no step is paid for what comes after it. A group without a right solution has z = 0 and still learns.
 
     Args:

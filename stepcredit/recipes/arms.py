@@ -241,7 +241,7 @@ def _parts(
         if job.arm.splitter in ("world", JUDGED)
         else splitter(job.arm.splitter, **job.arm.split),
         judge=judge.judge,
-        credit=ArmCredit(job.arm, job.seed),
+        credit=ArmCredit(job.arm, job.seed, task.sampling().max_tokens),
         learner=learner,
         sync=lambda: sampler.load_weights(policy.state_dict()),
         measure=measure,

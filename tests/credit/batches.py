@@ -36,7 +36,7 @@ def columns_for(layout: Layout, rng: np.random.Generator) -> Columns:
     found = {
         Need.OUTCOME: rng.choice([-1.0, 1.0], layout.rollouts),
         Need.FLAGS: rng.integers(0, 2, layout.steps).astype(np.float32),
-        Need.SCORES: rng.uniform(-1.0, 1.0, layout.steps),
+        Need.SCORES: rng.uniform(0.0, 1.0, layout.steps),
         Need.LOG_RATIO: rng.normal(size=layout.tokens),
         Need.TOKEN_SCORES: rng.normal(size=layout.tokens),
         Need.BONUS: rng.normal(size=layout.rollouts),

@@ -28,7 +28,8 @@ def scored_batches(draw: st.DrawFn) -> Batch:
 
 
 def released(layout: Layout, rewards: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """The released code's advantages in padded rows, word for word: batch norm, masked RLOO, sum to go, whitening."""
+    """The released code's advantages in padded rows: batch norm, masked RLOO, sum to go, whitening; accuracy 1 or 0."""
+    acc = (rewards + 1.0) / 2.0
     width = int(layout.tokens_of_rollout.max())
     mask = np.arange(width) < layout.tokens_of_rollout[:, None]
     rows = np.zeros(mask.shape)
@@ -41,7 +42,7 @@ def released(layout: Layout, rewards: np.ndarray, q: np.ndarray) -> np.ndarray:
         mean_sum = sum(rows[k][mask[k]].mean() for k in members)
         for i in members:
             row = np.where(mask[i], rows[i] * n / (n - 1) - mean_sum / (n - 1), 0.0)
-            row[mask[i].sum() - 1] += rewards[i] * n / (n - 1) - rewards[members].sum() / (n - 1)
+            row[mask[i].sum() - 1] += acc[i] * n / (n - 1) - acc[members].sum() / (n - 1)
             final[i] = row
     returns = np.cumsum(final[:, ::-1], axis=1)[:, ::-1]
     white = returns[mask] - returns[mask].mean()
@@ -51,13 +52,13 @@ def released(layout: Layout, rewards: np.ndarray, q: np.ndarray) -> np.ndarray:
 def test_worked_numbers() -> None:
     layout = Layout(np.array([0, 0, 1]), np.array([0, 1]), np.zeros(2))
     settings = PrimeSettings(process_scale="none", whiten=False)
-    # loo = 2, -2; means 0.5 and -1; released: 2 q + 0.5, so 2.5, 0.5 and -1.5; to go 3, 0.5 and -1.5
+    # loo = 1, -1; means 0.5 and -1; released: 2 q + 0.5, so 2.5, 0.5 and -1.5; to go 3, 0.5 and -1.5
     found = prime(layout, np.array([1.0, -1.0]), np.array([1.0, 0.0, -1.0]), settings=settings)
-    np.testing.assert_allclose(found, [5.0, 2.5, -3.5])
+    np.testing.assert_allclose(found, [4.0, 1.5, -2.5])
     # leave-one-out alone: q + 1 and q - 0.5
     settings = PrimeSettings(baseline="leave_one_out", process_scale="none", whiten=False)
     found = prime(layout, np.array([1.0, -1.0]), np.array([1.0, 0.0, -1.0]), settings=settings)
-    np.testing.assert_allclose(found, [5.0, 3.0, -3.5])
+    np.testing.assert_allclose(found, [4.0, 2.0, -2.5])
 
 
 @settings(deadline=None, max_examples=60)
@@ -87,7 +88,8 @@ def test_process_weight_zero_is_leave_one_out_and_reads_no_token(batch: Batch) -
     layout, rewards, q = batch
     settings = PrimeSettings(process_weight=0.0, accuracy_low=0.0, accuracy_high=1.0, whiten=False)
     found = prime(layout, rewards, np.full(len(q), np.nan), settings=settings)
-    np.testing.assert_allclose(found, spread(leave_one_out(rewards, layout), layout, site="rollout"), atol=1e-6)
+    want = spread(leave_one_out((rewards + 1.0) / 2.0, layout), layout, site="rollout")
+    np.testing.assert_allclose(found, want, atol=1e-6)
     np.testing.assert_array_equal(found, outcome_part(layout, rewards, settings=settings))
 
 

@@ -70,7 +70,7 @@ def test_optional_signals_are_read_where_they_are_given():
     kappa = np.ones(TOKENS)
     kappa[1] = np.nan
     credited, _ = prl({Need.LOG_RATIO: kappa, Need.TRAINED: trained})
-    np.testing.assert_array_equal(credited[0].advantages, [-2, -2, -1, -1])
+    np.testing.assert_array_equal(credited[0].advantages, [-2, 0, -1, -1])
     assert credited[0].signals == ("outcome", "log_ratio", "trained")
     bonus, _ = prl({Need.LOG_RATIO: np.zeros(TOKENS), Need.BONUS: np.array([1.0, 0.0, 0.0, 0.0])}, bonus_weight=1.0)
     np.testing.assert_array_equal(bonus[0].advantages, [2, 2, 2, 2])

@@ -63,7 +63,8 @@ class StepCredit:
         if isinstance(chosen.settings, type) and not isinstance(self.settings, chosen.settings):
             got = type(self.settings).__name__
             raise UsageError(f"rule {self.rule} takes {chosen.settings.__name__}, got {got}")
-        absent = [str(need) for need in chosen.needs if need not in _READ]
+        unread = [need for need in chosen.needs if need not in _READ]
+        absent = [str(need) for need in dict.fromkeys((*unread, *chosen.wanted(self.settings)))]
         if absent:
             mend = "take a rule of outcomes, labels or scores"
             raise UsageError(

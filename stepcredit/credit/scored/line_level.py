@@ -16,6 +16,7 @@ from stepcredit.credit.algebra import Std, spread, standardise, to_go
 from stepcredit.credit.choices import check_choice, check_number
 from stepcredit.credit.grpo import GrpoSettings, grpo
 from stepcredit.credit.scored.math_shepherd import without_unknown
+from stepcredit.credit.scored.pure import ScoreScale, signed
 
 OnUnknown = Literal["drop", "neutral"]
 """What a line without a score does: its rollout gets no credit, or the line earns 0."""
@@ -31,6 +32,7 @@ class LineLevelSettings:
 
     Args:
         process_weight: scales the lines' rewards; 0 is GRPO.
+        score_scale: what the scores are, as in `pure`; the rule pays 1 for right, -1 for wrong.
         lines: see `Lines`; by `judged` ones, comments neither earn nor thin out what the other lines earn.
         std: standard deviation of the outcome rewards, as in `grpo`.
         epsilon: added to it.
@@ -38,13 +40,19 @@ class LineLevelSettings:
     """
 
     process_weight: float = 1.0
+    score_scale: ScoreScale = "probability"
     lines: Lines = "all"
     std: Std = "population"
     epsilon: float = 0.0
     on_unknown: OnUnknown = "drop"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("lines", Lines), ("std", Std), ("on_unknown", OnUnknown)):
+        for name, allowed in (
+            ("score_scale", ScoreScale),
+            ("lines", Lines),
+            ("std", Std),
+            ("on_unknown", OnUnknown),
+        ):
             check_choice(name, getattr(self, name), allowed)
         check_number("epsilon", self.epsilon)
         check_number("process_weight", self.process_weight)
@@ -68,7 +76,7 @@ def line_level(
     Args:
         layout: the batch in lines (the `newline` splitter).
         rewards: [N] +1 tests passed, -1 not, NaN unscorable.
-        scores: [S] of the prefix that ends with the line, in [-1, 1], NaN where unknown.
+        scores: [S] of the prefix that ends with the line, on the scale that the settings name, NaN where unknown.
         settings: the dials.
         neutral: [S] 1 for lines that earn and cost nothing (`comment_lines`), whatever their score; None for none.
 
@@ -76,13 +84,13 @@ def line_level(
         [T] advantages; NaN for unscorable and dropped rollouts, and in groups with fewer than two scorable ones.
 
     Raises:
-        CreditError: if a column does not fit the layout.
+        CreditError: if a column does not fit the layout, or a score is off its scale.
 
     Source: line-level process rewards for code, arXiv:2410.17621; credit.md 2.9. Differs: the paper runs PPO with a
     critic, here the group's standardised outcome stands in its place; unknown scores; `lines`.
 
     >>> layout = Layout(np.array([0, 0, 1, 2]), np.array([0, 0, 1]), np.zeros(2))
-    >>> scores, comment = np.array([1.0, 0.5, -1.0]), np.array([0, 1, 0])
+    >>> scores, comment = np.array([1.0, 0.75, 0.0]), np.array([0, 1, 0])
     >>> line_level(layout, np.array([1.0, -1.0]), scores, settings=LineLevelSettings(), neutral=comment)
     array([ 1.5,  1.5,  1. , -2. ], dtype=float32)
     """
@@ -94,7 +102,8 @@ def line_level(
     outcome = standardise(rewards, layout, std=settings.std, epsilon=settings.epsilon)
     if settings.process_weight == 0.0:
         return spread(outcome.astype(np.float32), layout, site="rollout")
-    earned, dropped = without_unknown(layout, np.where(silent, 0.0, scores), neutral=settings.on_unknown == "neutral")
+    worth = np.where(silent, 0.0, signed(np.where(silent, np.nan, scores), settings.score_scale))
+    earned, dropped = without_unknown(layout, worth, neutral=settings.on_unknown == "neutral")
     lines = layout.steps_of_rollout
     if settings.lines == "judged":
         lines = np.maximum(np.bincount(owner, weights=~silent, minlength=layout.rollouts), 1.0)

@@ -15,6 +15,9 @@ from stepcredit.credit.choices import check_choice, check_number
 Baseline = Literal["leave_one_out", "none"]
 """What is taken off the process a token: the others' reward over `max_tokens`, or nothing."""
 
+ScoreScale = Literal["probability", "signed"]
+"""What the scores are: of being right, in [0, 1], or p in [-1, 1]; the rule pays p = 2 * probability - 1."""
+
 OnUnknown = Literal["drop", "outcome_only"]
 """What a rollout with an unscored step gets: no credit, or the outcome alone; any step may be its worst."""
 
@@ -27,7 +30,10 @@ class PureSettings:
     Args:
         temperature: of the soft minimum; towards 0 the worst step alone counts, `inf` is the mean of the scores.
         max_tokens: the longest completion that may be sampled, by which the baseline is spread: a constant, not the
-            length of the response, or short and long ones would be paid differently.
+            length of the response, or short and long ones would be paid differently. 8192 is the paper's; the arms of
+            a recipe take the limit of their sampler.
+        score_scale: see `ScoreScale`; a right or wrong verdict is a probability of 1 or 0. A worst step of score 0
+            must cost: with p = 0 it would be paid like no step at all.
         baseline: see `Baseline`.
         outcome_weight: scales the outcome; 0 trains on the scores alone (and is hacked in the end, credit.md 2.2).
         process_weight: scales the process; 0 is whitened leave-one-out.
@@ -37,6 +43,7 @@ class PureSettings:
 
     temperature: float = 0.1
     max_tokens: int = 8192
+    score_scale: ScoreScale = "probability"
     baseline: Baseline = "leave_one_out"
     outcome_weight: float = 1.0
     process_weight: float = 1.0
@@ -46,6 +53,7 @@ class PureSettings:
     def __post_init__(self) -> None:
         check_choice("baseline", self.baseline, Baseline)
         check_choice("on_unknown", self.on_unknown, OnUnknown)
+        check_choice("score_scale", self.score_scale, ScoreScale)
         for name in ("outcome_weight", "process_weight"):
             check_number(name, getattr(self, name))
         if not self.temperature > 0.0:
@@ -59,8 +67,8 @@ def pure(
 ) -> Float32[np.ndarray, " T"]:
     """Advantage of every token from its rollout's outcome and the soft minimum of its step scores.
 
-    With R = (r + 1) / 2 (1 right, 0 wrong), e = w * score, w = softmax(-score / temperature) over the rollout's steps,
-    n rollouts in the group and t_left the tokens from t to the end, both included,
+    With R = (r + 1) / 2 (1 right, 0 wrong), p the score in [-1, 1], e = w * p, w = softmax(-p / temperature) over the
+    rollout's steps, n rollouts in the group and t_left the tokens from t to the end, both included,
 
         A[t] = whiten( R - mean(R of the others)  +  sum of e from t's step on  -  b * t_left )
         b = sum of all e of the others / ((n - 1) * max_tokens)
@@ -68,21 +76,23 @@ def pure(
     Args:
         layout: the batch in the unit of the scores (steps that end at blank lines in the paper).
         rewards: [N] +1 right, -1 wrong, NaN unscorable.
-        scores: [S] higher is better; the paper's lie in (-1, 1); NaN unknown.
+        scores: [S] higher is better, on the scale that the settings name; NaN unknown.
         settings: the dials.
 
     Returns:
         [T] advantages; NaN for unscorable and dropped rollouts, and in groups with fewer than two scorable ones. With
-        an outcome weight of 0 rewards are not read.
+        an outcome weight of 0 rewards are not read. Under `outcome_only` an unscored rollout is paid its outcome, and
+        counts in no baseline.
 
     Raises:
-        CreditError: if a column does not fit the layout, or a completion is longer than `max_tokens`.
+        CreditError: if a column does not fit the layout, a score is off its scale, or a completion is longer than
+            `max_tokens`.
 
     Source: Cheng et al. 2025, arXiv:2504.15275 (PURE); credit.md 2.2. Differs: unknown scores; no KL in the reward.
 
     >>> layout = Layout(np.array([0, 0, 1, 2]), np.array([0, 0, 1]), np.zeros(2))
     >>> settings = PureSettings(temperature=1e-3, max_tokens=4, whiten=False)
-    >>> pure(layout, np.array([1.0, -1.0]), np.array([0.5, -0.5, 0.25]), settings=settings)
+    >>> pure(layout, np.array([1.0, -1.0]), np.array([0.75, 0.25, 0.625]), settings=settings)
     array([ 0.3125,  0.375 ,  0.4375, -0.625 ], dtype=float32)
     """
     if len(scores) != layout.steps:
@@ -95,15 +105,16 @@ def pure(
     outcome = _outcome(layout, rewards, settings)
     if settings.process_weight == 0.0:
         return _finished(spread(outcome, layout, site="rollout"), settings)
-    earned = softmin(scores, layout, temperature=settings.temperature)
+    earned = softmin(signed(scores, settings.score_scale), layout, temperature=settings.temperature)
+    share = np.zeros(layout.rollouts)
+    if settings.baseline == "leave_one_out":
+        share = settings.process_weight * others_reward(layout, earned) / settings.max_tokens
     if settings.on_unknown == "outcome_only":
+        share[layout.rollout_of_step[np.isnan(earned)]] = 0.0
         earned = np.nan_to_num(earned, nan=0.0)
     coming = to_go(Signal(earned, "soft minimum", additive=True), layout, site="step")
     level = outcome[layout.rollout_of_step] + settings.process_weight * coming
-    paid = spread(level, layout)
-    if settings.baseline == "leave_one_out":
-        share = settings.process_weight * others_reward(layout, earned) / settings.max_tokens
-        paid -= spread(share, layout, site="rollout") * layout.tokens_left
+    paid = spread(level, layout) - spread(share, layout, site="rollout") * layout.tokens_left
     return _finished(paid, settings)
 
 
@@ -127,6 +138,34 @@ def outcome_part(
     array([ 1., -1.], dtype=float32)
     """
     return _finished(spread(_outcome(layout, rewards, settings), layout, site="rollout"), settings)
+
+
+def signed(scores: Float[np.ndarray, " S"], scale: ScoreScale) -> Float64[np.ndarray, " S"]:
+    """Scores as PURE's reward model gives them: probability of + less probability of -.
+
+    Args:
+        scores: [S] on the scale named; NaN unknown.
+        scale: see `ScoreScale`.
+
+    Returns:
+        [S] in [-1, 1].
+
+    Raises:
+        CreditError: for a score that does not lie on the scale.
+
+    Source: credit.md 2.2. Differs: none.
+
+    >>> signed(np.array([1.0, 0.25]), "probability")
+    array([ 1. , -0.5])
+    """
+    lowest, mend = (
+        (0.0, "; give score_scale = 'signed' to a judge of such scores") if scale == "probability" else (-1.0, "")
+    )
+    strange = (scores < lowest) | (scores > 1.0)
+    if strange.any():
+        raise CreditError(f"{scale} scores lie in [{lowest:g}, 1], got {np.asarray(scores)[strange][0]:g}{mend}")
+    known = np.asarray(scores, np.float64)
+    return 2.0 * known - 1.0 if scale == "probability" else known
 
 
 def others_reward(layout: Layout, earned: Float[np.ndarray, " S"]) -> Float64[np.ndarray, " N"]:

@@ -1,7 +1,7 @@
 """Credit of an arm over a round: its rule under the schedule's weight, thoughts where it wants them, the control."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from stepcredit.core.records import Credit, Group, Judgement
@@ -14,7 +14,7 @@ from stepcredit.credit.shuffled import ShuffledSettings
 from stepcredit.credit.tp_grpo import TpGrpoSettings
 from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.settings import rule_settings, weighed
-from stepcredit.recipes.arm_rules.whole import of_thinking, whole_columns
+from stepcredit.recipes.arm_rules.whole import whole_columns
 from stepcredit.steps import thoughts
 from stepcredit.training.parts import RoundSignals
 from stepcredit.training.signals import columns_of
@@ -28,10 +28,12 @@ class ArmCredit:
     Args:
         arm: the arm.
         seed: of the run; the control shuffles with it.
+        max_tokens: the sampler's limit, for a rule that is spread over it (PURE); `None` if it is not known.
     """
 
     arm: ArmPart
     seed: int
+    max_tokens: int | None = None
 
     def __call__(
         self,
@@ -45,7 +47,7 @@ class ArmCredit:
     ) -> list[Credit]:
         """Credits of the round, one a rollout, in group order."""
         arm = self.arm
-        settings = settings_of(arm, process_weight=process_weight)
+        settings = settings_of(arm, process_weight=process_weight, max_tokens=self.max_tokens)
         rule = rule_named(arm.rule)
         wanted = rule.wanted(settings)
         merged = rule.unit_for(settings) == "thought"
@@ -61,13 +63,18 @@ class ArmCredit:
             signals=columns_of(groups, signals) | whole_columns(groups, judgements, wanted, of_steps=arm.of_steps),
         )
         if arm.prof is not None:
-            thinking = [of_thinking(judgement) for judgement in judgements]
-            credited = drop_inconsistent(credited, thinking, settings=arm.prof.settings())
+            credited = drop_inconsistent(credited, judgements, settings=arm.prof.settings())
         return list(credited)
 
 
-def settings_of(arm: ArmPart, *, process_weight: float = 1.0) -> Any:
-    """Settings of the arm's rule in a round; `grpo` and `tp_grpo` have keys of the arm for theirs."""
+def settings_of(arm: ArmPart, *, process_weight: float = 1.0, max_tokens: int | None = None) -> Any:
+    """Settings of the arm's rule in a round; `grpo` and `tp_grpo` have keys of the arm for theirs.
+
+    Args:
+        arm: the arm.
+        process_weight: of the round.
+        max_tokens: the sampler's limit: what a rule's setting of that name is where the arm does not set it.
+    """
     if arm.rule == "grpo":
         return GrpoSettings(arm.std)
     if arm.rule == "tp_grpo":
@@ -81,4 +88,7 @@ def settings_of(arm: ArmPart, *, process_weight: float = 1.0) -> Any:
             unit=arm.unit,
             on_unknown=arm.on_unknown,
         )
-    return weighed(rule_settings(arm.rule, arm.settings), process_weight)
+    settings = weighed(rule_settings(arm.rule, arm.settings), process_weight)
+    if max_tokens is None or "max_tokens" in arm.settings or not hasattr(settings, "max_tokens"):
+        return settings
+    return replace(settings, max_tokens=max_tokens)

@@ -13,7 +13,8 @@ from stepcredit.core.records import Credit, Group, Judgement, Steps
 from stepcredit.credit import rule_named
 from stepcredit.credit.batch import CreditSummary, assign
 from stepcredit.credit.rlsp import rlsp_bonus
-from stepcredit.credit.rule import Need
+from stepcredit.credit.rule import Need, Rule
+from stepcredit.credit.scored.line_level import comment_lines
 from stepcredit.recipes.recorded.settings import CreditPart
 from stepcredit.recipes.recorded.walk import Walked
 from stepcredit.steps import thoughts
@@ -65,7 +66,7 @@ def credit_all(
     unit = getattr(settings, "unit", rule_named(rule).unit)
     cuts = [_cut(item, unit) for item in walked]
     groups = groups_of(walked)
-    signals = _signals(walked, groups, rule_named(rule).wanted(settings), exploration_scale=part.exploration_scale)
+    signals = _signals(walked, groups, rule_named(rule), settings, exploration_scale=part.exploration_scale)
     credited, summary = assign(groups, cuts, rule=rule, settings=settings, keep=part.keep, signals=signals)
     columns = columns_of(credited)
     name = digest(rule, settings, part.keep, columns["group_id"].tolist(), columns["advantage"])
@@ -110,9 +111,10 @@ def _cut(item: Walked, unit: str) -> Judgement | Steps:
 
 
 def _signals(
-    walked: Sequence[Walked], groups: Sequence[Group], wanted: Sequence[Need], *, exploration_scale: float
+    walked: Sequence[Walked], groups: Sequence[Group], rule: Rule, settings: object, *, exploration_scale: float
 ) -> dict[Need, NDArray[Any]]:
-    """What a rule reads beside the records: the bonus of the text, the score that a judge gave a whole solution."""
+    """What a rule reads beside the records: bonus and comments of the text, a judge's score of a whole solution."""
+    wanted = rule.wanted(settings)
     by_rollout = {item.rollout.id: item for item in walked}
     ordered = [by_rollout[outcome.rollout.id] for group in groups for outcome in group.outcomes]
     found: dict[Need, NDArray[Any]] = {}
@@ -120,7 +122,14 @@ def _signals(
         found[Need.BONUS] = rlsp_bonus([item.steps for item in ordered], scale=exploration_scale)
     if Need.OUTCOME_SCORES in wanted:
         found[Need.OUTCOME_SCORES] = np.array([_whole_score(item) for item in ordered], np.float64)
+    if Need.NEUTRAL in rule.optional:
+        found[Need.NEUTRAL] = comment_lines([_steps(item) for item in ordered])
     return found
+
+
+def _steps(item: Walked) -> Steps:
+    """The steps that are paid: as judged, where a judge cut anew."""
+    return item.steps if item.judgement is None else item.judgement.steps
 
 
 def _whole_score(item: Walked) -> float:

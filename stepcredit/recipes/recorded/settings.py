@@ -241,7 +241,7 @@ class RecordedSettings:
             mend = "take --credit grpo_ps, or --judge markers or intrinsic"
             raise UsageError(f"credit rule {self.credit} reads labels, and judge {self.judge} gives scores; {mend}")
         if self.judge in LABELS and Need.SCORES in rule.needs:
-            mend = "take --credit tp_grpo, or --judge critic"
+            mend = "take --credit tp_grpo, or --judge step-critic"
             raise UsageError(f"credit rule {self.credit} reads scores, and {self.judge} gives some steps none; {mend}")
         if self.tokenizer is None:
             mend = "give --tokenizer DIR (a tokenizer.json, that of the model that wrote the text), or --until judge"
