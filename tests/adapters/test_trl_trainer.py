@@ -251,6 +251,20 @@ def test_tools_are_refused(tmp_path: Path) -> None:
         cases.StepCreditGRPOTrainer(cases.policy(), cases.tp_grpo(), args=cases.config(tmp_path), tools=[len])
 
 
+def test_a_rule_that_is_spread_over_another_limit_of_tokens_is_refused(tmp_path: Path) -> None:
+    pure = StepCredit("pure", Fixed(4, form="none"), lambda **_: [1.0], judge=cases.tp_grpo().judge)
+    with pytest.raises(
+        UsageError, match=r"max_tokens is 8192, and completions may have \d+ tokens; set max_tokens=\d+"
+    ):
+        cases.StepCreditGRPOTrainer(cases.policy(), pure, args=cases.config(tmp_path))
+
+
+def test_what_a_setting_makes_a_rule_read_is_refused_before_anything_is_sampled() -> None:
+    settings = MathShepherdSettings(critic=True)
+    with pytest.raises(UsageError, match="rule math_shepherd reads values, which the trainer of TRL does not give"):
+        StepCredit("math_shepherd", Fixed(4), lambda **_: [1.0], judge=cases.tp_grpo().judge, settings=settings)
+
+
 def test_an_evaluation_asks_no_judge(tmp_path: Path) -> None:
     judge = Slow()
     trainer = cases.ours(tmp_path, cases.tp_grpo(judge=judge), per_device_eval_batch_size=8)

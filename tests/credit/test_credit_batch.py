@@ -23,6 +23,7 @@ from stepcredit.core.records import (
 from stepcredit.credit.batch import assign
 from stepcredit.credit.grpo import GrpoSettings
 from stepcredit.credit.grpo_ps import GrpoPsSettings
+from stepcredit.credit.scored.pure import PureSettings
 from stepcredit.credit.shuffled import ShuffledSettings
 from stepcredit.credit.tp_grpo import TpGrpoSettings
 
@@ -184,6 +185,17 @@ def test_step_scores_reach_the_rules_that_read_them():
     np.testing.assert_allclose(credited[0].advantages, [1, 1, 0, 0])
     np.testing.assert_allclose(credited[1].advantages, [-1, -1, -1, -1])
     assert summary.process_size == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("asked", [{"keep": "nonzero_process"}, {"control": ShuffledSettings(seed=1)}])
+def test_a_whitened_rule_has_no_process_part_to_shuffle_or_to_keep_by(asked):
+    """Outcome and process are divided by the deviation of their sum: the rest of the outcome part holds outcomes."""
+    groups, cuts = batch({"g": [("right", "C"), ("wrong", "I")]})
+    scored = [replace(cut, verdicts=(Verdict(0.5),)) for cut in cuts]
+    with pytest.raises(UsageError, match=r"credit rule pure whitens, .* set whiten = false in its settings, or leave"):
+        assign(groups, scored, rule="pure", settings=PureSettings(), **asked)
+    credited, _ = assign(groups, scored, rule="pure", settings=PureSettings(whiten=False), **asked)
+    assert len(credited) == 2
 
 
 def test_the_shuffled_control_keeps_the_same_rollouts_and_the_same_process_credit():

@@ -231,3 +231,18 @@ def test_q_rm_refuses_what_its_weights_ask_for_and_nobody_gave() -> None:
         q_rm(layout, np.zeros(1), settings=QRmSettings())
     with pytest.raises(UsageError, match="logit_scale"):
         QRmSettings("std_only")
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
+def test_an_infinite_number_is_unknown_and_spoils_its_own_rollout_alone(strange: float) -> None:
+    """Were its size taken for the batch's largest, all others would be paid nothing; a kept one would be no number."""
+    layout = Layout(np.repeat(np.arange(6), 2), np.arange(6), np.array([0, 0, 0, 1, 1, 1]))
+    rewards, q = np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]), np.linspace(-1.0, 1.0, 12)
+    whole = np.where(np.arange(12) == 3, np.nan, q)
+    want = prime(layout, rewards, whole, settings=ALL)
+    got = prime(layout, rewards, np.where(np.arange(12) == 3, strange, q), settings=ALL)
+    np.testing.assert_array_equal(got, want)
+    assert np.isnan(got).tolist() == [k in (2, 3) for k in range(12)]
+    for scores, ratio in ((np.where(np.arange(12) == 3, strange, q), q), (q, np.where(np.arange(12) == 3, strange, q))):
+        paid = q_rm(layout, scores, settings=QRmSettings(kl_weight=0.01), log_ratio=ratio)
+        assert np.isnan(paid).tolist() == [k in (2, 3) for k in range(12)]

@@ -229,6 +229,28 @@ def test_groups_without_spread_keep_their_log_ratio_unless_they_are_dropped():
     np.testing.assert_allclose(kept, [-1.0, 1.0, 0.5, -1.5])
     dropped = prl(layout, rewards, kappa, settings=PrlSettings(eta=2.0, zero_spread="drop", **EXACT))
     np.testing.assert_allclose(dropped, [0.0, 0.0, 0.5, -1.5])
+    for order in ("process_first", "process_grouped"):
+        with pytest.raises(UsageError, match="zero_spread 'drop' looks at the standardised outcome: take order 'adva"):
+            PrlSettings(order=order, zero_spread="drop")
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e-9])
+def test_dropped_groups_get_no_bonus_at_any_process_weight(weight):
+    layout = build([[1], [1], [1], [1]], [0, 0, 1, 1])
+    rewards, bonus = np.array([1.0, 1.0, 1.0, -1.0]), np.array([1.0, 0.0, 1.0, 0.0])
+    made = PrlSettings(zero_spread="drop", bonus_weight=1.0, process_weight=weight, **EXACT)
+    got = prl(layout, rewards, np.zeros(4), settings=made, bonus=bonus)
+    np.testing.assert_allclose(got, [0.0, 0.0, 2.0, -2.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["advantage_first", "process_first", "process_grouped"])
+def test_without_a_standard_deviation_right_and_wrong_are_one_apart_in_every_order(order):
+    """The code's R is 1 or 0: with 1 and -1 the outcome would weigh twice as much beside the log-ratio."""
+    layout = build([[1], [1]], [0, 0])
+    for weight in (0.0, 1.0):
+        made = PrlSettings(order=order, std="none", process_weight=weight)
+        got = prl(layout, np.array([1.0, -1.0]), np.zeros(2), settings=made)
+        np.testing.assert_allclose(got[0] - got[1], 1.0)
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])

@@ -1,5 +1,7 @@
 """The process consistency filter: who stays, in numbers and as properties."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -144,6 +146,18 @@ def test_behind_an_outcome_only_rule_it_drops_credits_and_pays_no_token_differen
     ]  # fmt: skip
     for credit, before in zip(found, credited, strict=True):
         np.testing.assert_array_equal(credit.advantages, before.advantages)
+
+
+def test_a_solution_of_one_think_step_is_one_whatever_follows_in_its_answer() -> None:
+    group = group_of(["right", "right", "wrong"])
+    credited, _ = assign([group], [], rule="grpo", settings=GrpoSettings())
+    one, two, wrong = judged(group, [0.9, 0.8, 0.1])
+    one = replace(one, steps=replace(one.steps, in_answer=np.array([False, True])))
+    found = drop_inconsistent(credited, [one, two, wrong], settings=ProfSettings(share=0.5, penalty=0.5))
+    assert [credit.kept for credit in found] == [False, True, True]
+    alone = replace(one, steps=replace(one.steps, in_answer=np.array([True, True])))
+    found = drop_inconsistent(credited, [alone, two, wrong], settings=ProfSettings(share=1.0))
+    assert [credit.note for credit in found] == ["unknown", "", ""]
 
 
 def test_what_was_dropped_before_counts_in_no_share() -> None:

@@ -274,6 +274,27 @@ def test_the_columns_of_whole_rollouts_reach_their_rules() -> None:
     assert [credit.advantages[0] for credit in think] == pytest.approx([0.0, 8**0.5 / 3, -(8**0.5) / 3], abs=1e-6)
 
 
+def test_pure_s_baseline_is_spread_over_the_sampler_s_limit_unless_the_arm_names_another() -> None:
+    groups, judged = batch((("right", "CC"), ("wrong", "MM")))
+    scored = [replace(j, verdicts=(Verdict(s),) * 2) for j, s in zip(judged, (1.0, 0.0), strict=True)]
+
+    def paid(limit: int | None, **own: float) -> np.ndarray:
+        arm = ArmPart(title="", rule="pure", judge="oracle", settings={"whiten": False, **own})
+        credited = ArmCredit(arm, 0, limit)(groups, scored, process_weight=1.0, round_index=0, signals={})
+        return np.concatenate([credit.advantages for credit in credited])
+
+    np.testing.assert_array_equal(paid(96), paid(None, max_tokens=96))
+    np.testing.assert_array_equal(paid(96, max_tokens=48), paid(None, max_tokens=48))
+    assert (paid(96) != paid(None)).any()
+
+
+def test_an_arm_that_shuffles_a_whitened_rule_is_refused_before_it_runs() -> None:
+    for asked in ({"shuffled": True}, {"keep": "nonzero_process"}):
+        with pytest.raises(ValueError, match="rule prime whitens"):
+            ArmPart(title="", rule="prime", **asked)  # type: ignore[arg-type]
+        ArmPart(title="", rule="prime", settings={"whiten": False}, **asked)  # type: ignore[arg-type]
+
+
 def test_prof_chooses_who_is_trained_on_and_pays_nothing() -> None:
     groups, judged = batch((("right", "CC"), ("right", "CC"), ("wrong", "MM"), ("wrong", "MM")))
     scored = [replace(j, verdicts=(Verdict(s),) * 2) for j, s in zip(judged, (0.9, 0.2, 0.9, 0.2), strict=True)]

@@ -44,6 +44,27 @@ def test_spct_pays_recorded_solutions_what_its_judge_voted(tmp_path: Path) -> No
     np.testing.assert_allclose(found, [1.0, -1.0], atol=1e-6)
 
 
+def test_comment_lines_of_recorded_code_earn_nothing(tmp_path: Path) -> None:
+    """credit.md 2.9: with comments that earn, a policy pads them. The judge finds every line right, the comment too."""
+    code = "# Rows of apples come first.\n\nrows = 3 * 4 = 12 apples.\n</think>\n\nSo it is \\boxed{19}."
+    file = write_rows(tmp_path / "x.jsonl", row(code, name="a", model="m"), row(WRONG, name="b", model="m"))
+
+    def all_right(asked_for: object) -> str:
+        steps = str(asked_for).count("</step_")
+        return "<verdicts>\n" + "".join(f"{k}: yes\n" for k in range(steps)) + "</verdicts>"
+
+    with ScriptedServer(reply=all_right) as server:
+        more = {"judge": "step-critic", "server": server.url}
+        settings = asked(tmp_path / "run", "line_level", "steps.splitter=newline", **more)
+        result = run_recorded(file, settings)
+    assert result.credited is not None
+    first, *_ = result.credited.credits
+    levels = np.unique(first.advantages)
+    assert first.judgement is not None
+    assert len(levels) == len(first.steps) - 1
+    assert "neutral" in first.signals
+
+
 @pytest.mark.parametrize(
     ("rule", "overrides", "told"),
     [

@@ -68,6 +68,22 @@ def check_liger(args: Any, *, fused: bool) -> None:
         raise UsageError("use_liger_kernel=True takes one advantage a sequence in this TRL; set use_liger_kernel=False")
 
 
+def check_limit(settings: Any, args: Any) -> None:
+    """Refuse a rule that is spread over another limit of tokens than the trainer's (PURE's baseline).
+
+    Raises:
+        UsageError: naming both.
+
+    Source: credit.md 2.2. Differs: none.
+    """
+    limit = args.max_completion_length
+    if getattr(settings, "max_tokens", limit) != limit:
+        raise UsageError(
+            f"the rule's max_tokens is {settings.max_tokens}, and completions may have {limit} tokens; "
+            f"set max_tokens={limit} in its settings"
+        )
+
+
 def check_rewards(names: Sequence[str], outcome: str, weights: Sequence[float] | None) -> None:
     """Refuse reward functions that would change nothing: only the outcome reaches the credit rule.
 

@@ -17,7 +17,7 @@ from stepcredit.adapters.judging import judge_all
 from stepcredit.adapters.loop import Loop
 from stepcredit.adapters.trl.outcomes import OUTCOME, OutcomeReward, Place, Policy
 from stepcredit.adapters.trl.paying import pay
-from stepcredit.adapters.trl.refusals import check_liger, check_loss, check_rewards, check_rollouts
+from stepcredit.adapters.trl.refusals import check_liger, check_limit, check_loss, check_rewards, check_rollouts
 from stepcredit.adapters.trl.settings import StepCredit
 from stepcredit.adapters.trl.tokenizer import policy_tokenizer
 from stepcredit.core.errors import CreditError, StepcreditError, UsageError
@@ -64,6 +64,7 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         if args is None:
             raise UsageError("give args: GRPOConfig(OUTPUT_DIR, scale_rewards='none')")
         check_loss(args)
+        check_limit(credit.settings, args)
         check_liger(args, fused=hasattr(GRPOTrainer, "compute_liger_loss"))
         check_rollouts(options)
         self.step_credit = credit

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 from stepcredit.core.errors import UsageError
 from stepcredit.credit import rule_named
 from stepcredit.credit.rule import Need
-from stepcredit.credit.signals import check_separable
 from stepcredit.judges.witness import Confirmed, Remarks, WitnessSettings
 from stepcredit.losses.presets import Loss, Reduction
 from stepcredit.recipes.arm_rules.parts import (
@@ -27,6 +26,7 @@ from stepcredit.recipes.arm_rules.settings import (
     check_scoring,
     check_splitter,
     refuse_unfit,
+    refuse_whitened,
     rule_settings,
 )
 from stepcredit.recipes.arm_rules.whole import OfSteps
@@ -192,8 +192,7 @@ class ArmPart(Section):
                 cut_by=self.splitter,
                 filtered=self.prof is not None,
             )
-            if self.shuffled or self.keep == "nonzero_process":
-                check_separable(rule_named(self.rule), made, name=self.rule)
+            refuse_whitened(self.rule, made, asked=self.shuffled or self.keep == "nonzero_process")
         self._refuse_sources()
         told = [f"{', '.join(idle)} under {why}" for why, idle in self._idle().items() if idle]
         if told:

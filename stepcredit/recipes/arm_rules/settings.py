@@ -9,6 +9,7 @@ from stepcredit.core.errors import StepcreditError
 from stepcredit.credit import rule_named
 from stepcredit.credit.rlsp import RlspSettings
 from stepcredit.credit.rule import Need, Rule
+from stepcredit.credit.signals import check_separable
 from stepcredit.recipes.arm_rules.whole import WHOLE
 from stepcredit.recipes.loading import nearest_key
 from stepcredit.steps import splitter
@@ -115,6 +116,20 @@ def refuse_unfit(name: str, settings: Any, *, judge: str, scheduled: bool, cut_b
         raise ValueError(f"rule {name} has no process weight to schedule; leave process_weight out")
     if judge != "none" and cut_by != "world":
         raise ValueError(f"the judges read the world's own steps, not those of splitter {cut_by}; leave it out")
+
+
+def refuse_whitened(name: str, settings: Any, *, asked: bool) -> None:
+    """Refuse a whitened rule where its process part is asked for.
+
+    Raises:
+        ValueError: as `credit.signals.check_separable`.
+    """
+    if not asked:
+        return
+    try:
+        check_separable(rule_named(name), settings, name=name)
+    except StepcreditError as error:
+        raise ValueError(str(error)) from error
 
 
 def check_scoring(judge: str, reader: str) -> None:
