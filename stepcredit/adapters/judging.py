@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from stepcredit.core.errors import JudgeError
+from stepcredit.core.errors import JudgeError, UsageError
 from stepcredit.core.protocols import Judge, Splitter
 from stepcredit.core.records import Judgement, Outcome, Steps
 from stepcredit.judges.verdicts import unknown
@@ -27,8 +27,11 @@ async def judge_all(
         One judgement a rollout in their order, or its steps where there is no judge.
 
     Raises:
+        UsageError: if nobody may wait for the judge.
         BudgetError: if the judge's limit on calls or cost is reached.
     """
+    if judging < 1:
+        raise UsageError(f"judging must be at least 1 rollout that waits for the judge, got {judging}")
     cuts = [splitter.split(outcome) for outcome in outcomes]
     if judge is None:
         return list(cuts)

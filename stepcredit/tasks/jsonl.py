@@ -184,7 +184,10 @@ def _response(row: Mapping[str, Any], name: str, seen: dict[str, str], *, place:
     written = any(key in row for key in _SPELLINGS["response"])
     response = "\n\n".join(steps) if steps is not None and not written else _text(row, "response", place)
     model = row.get("model")
-    finish: Finish = "length" if row.get("finished") is False else "stop"
+    finished = row.get("finished")
+    if not isinstance(finished, bool | None):
+        raise UsageError(f"`finished` must be true, false or null, got {_kind(finished)}", item=place)
+    finish: Finish = "length" if finished is False else "stop"
     identifier = _identifier(row, place, f"{name}:{number}", seen)
     return RecordedResponse(identifier, problem, response, "" if model is None else str(model), steps, finish, number)
 
@@ -256,7 +259,7 @@ def _object(line: bytes, place: str, offset: int, *, bare_nan: bool = False) -> 
         raise UsageError(f"byte {error.start + 1} of the line is not UTF-8; {mend}{at}", item=place) from None
     try:
         row = json.loads(line) if bare_nan else orjson.loads(line)
-    except json.JSONDecodeError as error:  # orjson's own is one
+    except (ValueError, RecursionError) as error:  # of the standard library: also too many digits, too deep a nesting
         mend = "a JSON array must become one object a line" if line.lstrip()[:1] == b"[" else "one JSON object a line"
         raise UsageError(f"not JSON ({error}); wanted: {mend}{at}", item=place) from None
     if not isinstance(row, dict):

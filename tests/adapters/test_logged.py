@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepcredit.adapters.logged import read_log, retro_credit
+from stepcredit.adapters.logged import OutcomeCounts, read_log, retro_credit
 from stepcredit.core.errors import UsageError
 from stepcredit.core.records import Steps
 from stepcredit.judges.oracle import OracleJudge
@@ -155,11 +155,41 @@ def test_a_completion_without_a_reward_is_unscorable(tmp_path: Path) -> None:
         ({"text": "a"}, r"got columns text, wanted TRL's \(step, prompt, completion, \.\.\.\) or verl's"),
         (
             trl_row("q", "a", 1.0, brief=2.0),
-            r"which column is the outcome\? name it \(outcome=\.\.\.\) among right, brief",
+            r"which column is the outcome\? name it with --outcome \(in Python: outcome=\.\.\.\) among right, brief",
+        ),
+        (
+            trl_row("q", "a", None),
+            r"which column is the outcome\? every value of right is null; name it with --outcome",
         ),
         (trl_row("q", 7, 1.0), "completion must be a text or a list of messages, got int"),
         ({**verl_row("q", "a", 1.0), "score": "high"}, "score must be a number or null, got 'high'"),
         ({**verl_row("q", "a", 1.0), "step": "x"}, "step must be a whole number, got 'x'"),
+        ({**verl_row("q", "a", 1.0), "step": True}, "step must be a whole number, got True"),
+        (
+            trl_row([{"role": "user", "content": 5}], "a", 1.0),
+            "content of a message of prompt must be a text, or a list of parts with texts, got int '5'",
+        ),
+        (
+            trl_row("q", [{"role": "assistant", "content": {"a": 1}}], 1.0),
+            "content of a message of completion must be .*, got dict",
+        ),
+        (trl_row("q", [{"role": "assistant", "content": ["a"]}], 1.0), "content of a message .*, got str 'a'"),
+        (trl_row("q", [{"role": "assistant", "content": [None]}], 1.0), "content of a message .*, got NoneType"),
+        (
+            {**verl_row("q", "a", 1.0), "input": [{"role": "assistant", "content": "a"}]},
+            "input has no message of role user",
+        ),
+        ({**verl_row("q", "a", 1.0), "score": 10**400}, r"`score` must hold finite numbers \(null: unknown\), got one"),
+        (trl_row("q", "a", 1.0, advantage=float("inf")), "`advantage` must hold finite numbers"),
+        (trl_row("q", "a", 1.0, old_logprobs=[-(10**400)]), "`old_logprobs` must hold finite numbers"),
+        (trl_row("q", "a", 1.0, ref_logprobs=[-1.0, float("-inf")]), "`ref_logprobs` must hold finite numbers"),
+        (trl_row("q", "a", 1.0, outcome_score=float("inf")), "`outcome_score` must hold finite numbers"),
+        (trl_row("q", "a", 1.0, token_scores=[10**400]), "`token_scores` must hold finite numbers"),
+        (
+            trl_row("q", "a", 1.0, old_log_prob=[-1.0, 0.01]),
+            "`old_log_prob` must be log probabilities in nats, at most 0, got 0.01",
+        ),
+        (trl_row("q", "a", 1.0, ref_log_prob=[0.01]), "`ref_log_prob` must be log probabilities"),
     ],
 )
 def test_a_log_that_cannot_be_read_is_told(tmp_path: Path, row: dict[str, Any], told: str) -> None:
@@ -167,9 +197,81 @@ def test_a_log_that_cannot_be_read_is_told(tmp_path: Path, row: dict[str, Any], 
         read_log(write(tmp_path / "log.jsonl", [row]))
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"step": ' + "1" * 5000 + "}"])
+def test_a_line_that_python_cannot_parse_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.jsonl").write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"log\.jsonl:1: not JSON \("):
+        read_log(tmp_path / "log.jsonl")
+
+
+def test_a_log_probability_may_lie_above_0_by_what_rounding_adds(tmp_path: Path) -> None:
+    rows = [trl_row("q", text, 1.0, old_logprobs=[0.0009, None], ref_logprobs=[-1.0, 0.0]) for text in "ab"]
+    brought = read_log(write(tmp_path / "c.jsonl", rows))[0].brought
+    assert brought.old_logprobs is not None
+    np.testing.assert_array_equal(brought.old_logprobs, [0.0009, np.nan])
+
+
+def test_of_verls_messages_what_was_asked_is_the_prompt(tmp_path: Path) -> None:
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+    rows = [{**verl_row("", text, 1.0), "input": asked} for text in "45"]
+    assert [row.prompt for row in read_log(write(tmp_path / "7.jsonl", rows))] == ["2+2?", "2+2?"]
+
+
+def test_a_call_of_a_tool_has_no_content_and_is_read(tmp_path: Path) -> None:
+    said = [{"role": "assistant", "content": None}, {"role": "assistant", "content": "4"}]
+    assert read_log(write(tmp_path / "c.jsonl", [trl_row("q", said, 1.0)]))[0].completion == "4"
+
+
+def test_where_rewards_are_cut_is_said(tmp_path: Path) -> None:
+    """0.5 itself is wrong; a reward of null is unscorable, and no value to be warned of."""
+    numbers = (1.0, 0.5, None, 1.0)
+    rows = read_log(write(tmp_path / "c.jsonl", [trl_row("q", str(k), number) for k, number in enumerate(numbers)]))
+    found = retro_credit(rows, Newline())
+    assert found.outcomes == OutcomeCounts(2, 1, 1, 0.5)
+    assert found.warning == ""
+    assert "Outcomes: 2 right, 1 wrong, 1 unscorable; right is a reward above 0.5." in found.as_markdown()
+    assert "Warning" not in found.as_markdown()
+    assert retro_credit(rows, Newline(), right_above=0.4).outcomes == OutcomeCounts(3, 0, 1, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "above", "told"),
+    [
+        ((-1.0, 0.2, 0.8), 0.5, "rewards are cut at 0.5: rewards take 3 values from -1 to 0.8; --right-above"),
+        ((1.0, 1.0), 0.5, "cut at 0.5: all 2 known rewards lie above it, so that none is wrong; --right-above"),
+        ((0.5, 0.0), 0.5, "cut at 0.5: no one of 2 known rewards lies above it, so that none is right; --right-above"),
+        ((0.1, 0.2, 0.3), 0.0, "take 3 values from 0.1 to 0.3; all 3 known rewards lie above it"),
+    ],
+)
+def test_a_threshold_that_may_be_the_wrong_one_is_warned_of(
+    tmp_path: Path, rewards: Sequence[float], above: float, told: str
+) -> None:
+    logged = [trl_row("q", str(k), number) for k, number in enumerate(rewards)]
+    found = retro_credit(read_log(write(tmp_path / "c.jsonl", logged)), Newline(), right_above=above)
+    assert told in found.warning
+    assert f"Warning: {found.warning}." in found.as_markdown().splitlines()
+
+
+def test_what_retro_credit_cannot_use_is_told(tmp_path: Path) -> None:
+    rows = read_log(write(tmp_path / "7.jsonl", ROWS))
+    with pytest.raises(UsageError, match="there are no rollouts to pay; read_log gives those of a log"):
+        retro_credit([], Newline())
+    with pytest.raises(UsageError, match=r"credit rule 'grpoo' is unknown; did you mean"):
+        retro_credit(rows, Newline(), settings={"grpoo": object()})
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(UsageError, match=r"right_above.* must be a finite number, got"):
+            retro_credit(rows, Newline(), right_above=number)
+    with pytest.raises(UsageError, match="judging must be at least 1 rollout that waits for the judge, got 0"):
+        retro_credit(rows, Newline(), judge=OracleJudge(truth, "fives"), judging=0)
+    with pytest.raises(UsageError, match=r"group_size must be at least 2 completions, .*, got 1"):
+        read_log(tmp_path / "7.jsonl", group_size=1)
+
+
 def test_groups_that_cannot_be_told_are_refused(tmp_path: Path) -> None:
     rows = [trl_row(prompt, "a", 1.0) for prompt in "qqqrr"]
-    with pytest.raises(UsageError, match=r"runs of equal prompts have 2, 3 rows, wanted groups of 3; name group_size"):
+    with pytest.raises(
+        UsageError, match=r"runs of equal prompts have 2, 3 rows, wanted groups of 3; name --group-size \(in Python"
+    ):
         read_log(write(tmp_path / "log.jsonl", rows))
 
 

@@ -38,6 +38,8 @@ class TestReading:
     def test_unfinished_responses_were_cut(self, tmp_path):
         rows = [{**ROW, "id": i, "finished": finished} for i, finished in enumerate((True, False, None))]
         assert [r.finish for r in read_responses(write(tmp_path / "s.jsonl", *rows))] == ["stop", "length", "stop"]
+        with pytest.raises(UsageError, match=r"s\.jsonl:1: `finished` must be true, false or null, got str 'no'"):
+            read_responses(write(tmp_path / "s.jsonl", {**ROW, "finished": "no"}))
 
     def test_lists_of_answers_ask_for_all(self, tmp_path):
         rows = [{"problem": "p", "gold": ["$2$"]}, {"problem": "q", "gold": [1, "x"]}]

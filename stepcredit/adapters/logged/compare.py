@@ -9,12 +9,19 @@ from jaxtyping import Float32
 
 from stepcredit.adapters.judging import judge_all
 from stepcredit.adapters.logged.formats import LoggedRollout
+from stepcredit.adapters.logged.threshold import (
+    RIGHT_ABOVE,
+    OutcomeCounts,
+    check_threshold,
+    counted,
+    threshold_warning,
+)
 from stepcredit.adapters.loop import Loop
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import CreditError, StepsError, UsageError
 from stepcredit.core.protocols import Judge, Splitter, Tokenizer
 from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout, Steps
-from stepcredit.credit import Need, Rule, all_rules
+from stepcredit.credit import Need, Rule, all_rules, rule_named
 from stepcredit.credit.batch import assign
 from stepcredit.engines.byte_tokenizer import ByteTokenizer
 from stepcredit.steps import retokenise, thoughts
@@ -57,6 +64,8 @@ class Compared:
         rules: what each paid, by name.
         advantages: [T] each rule's advantages, rollouts end to end in the order of the log, NaN where unknown.
         left_out: rules that the log does not allow, and why.
+        outcomes: how many were taken as right and as wrong, and where rewards were cut.
+        warning: what is to be feared of that threshold; empty if nothing is.
     """
 
     rollouts: int
@@ -65,13 +74,18 @@ class Compared:
     rules: dict[str, RuleFigures]
     advantages: dict[str, Float32[np.ndarray, " T"]]
     left_out: dict[str, str]
+    outcomes: OutcomeCounts
+    warning: str = ""
 
     def as_markdown(self) -> str:
         """The table; correlations are those of the rule in the row with the rule in the column."""
         names = list(self.rules)
         head = ["rule", "paid", "size", "variance", "process", *(f"r with {name}" for name in names)]
         lines = [
-            f"{self.rollouts} rollouts in {self.groups} groups, {self.tokens} tokens.\n",
+            f"{self.rollouts} rollouts in {self.groups} groups, {self.tokens} tokens.",
+            f"Outcomes: {self.outcomes}.",
+            *([f"Warning: {self.warning}."] if self.warning else []),
+            "",
             "| " + " | ".join(head) + " |",
             "|" + " --- |" * len(head),
         ]
@@ -88,7 +102,7 @@ def retro_credit(
     judge: Judge | None = None,
     settings: Mapping[str, object] | None = None,
     tokenizer: Tokenizer | None = None,
-    right_above: float = 0.5,
+    right_above: float = RIGHT_ABOVE,
     judging: int = 64,
 ) -> Compared:
     """Pay logged rollouts by every rule that their fields and the judge allow.
@@ -105,10 +119,15 @@ def retro_credit(
         judging: rollouts that wait for the judge at the same time.
 
     Raises:
-        UsageError: if the tokenizer cannot encode a completion.
+        UsageError: if there are no rows, settings name no rule, `right_above` is not finite, `judging` is below 1, or
+            the tokenizer cannot encode a completion.
 
     Source: own; the rules are those of the table in `stepcredit.credit`. Differs: none.
     """
+    if not rows:
+        raise UsageError("there are no rollouts to pay; read_log gives those of a log")
+    for name in settings or {}:
+        rule_named(name)
     outcomes = outcomes_of(rows, tokenizer=tokenizer, right_above=right_above)
     groups = _groups(outcomes)
     with Loop() as loop:
@@ -126,11 +145,12 @@ def retro_credit(
         process[LOGGED], advantages[LOGGED] = None, _logged(rows, outcomes)
     sizes = [len(outcome.rollout.completion_ids) for outcome in outcomes]
     figures = {name: _figures(name, process[name], advantages, sizes) for name in advantages}
-    return Compared(len(outcomes), len(groups), sum(sizes), figures, advantages, left_out)
+    counts, warning = counted(outcomes, right_above), threshold_warning(rows, right_above)
+    return Compared(len(outcomes), len(groups), sum(sizes), figures, advantages, left_out, counts, warning)
 
 
 def outcomes_of(
-    rows: Sequence[LoggedRollout], *, tokenizer: Tokenizer | None = None, right_above: float = 0.5
+    rows: Sequence[LoggedRollout], *, tokenizer: Tokenizer | None = None, right_above: float = RIGHT_ABOVE
 ) -> list[Outcome]:
     """One outcome a row, in their order; ids are made from text again, and marked so.
 
@@ -140,8 +160,9 @@ def outcomes_of(
         right_above: a reward above it is right, else wrong; none is unscorable.
 
     Raises:
-        UsageError: if the tokenizer cannot encode a completion.
+        UsageError: if `right_above` is not finite, or the tokenizer cannot encode a completion.
     """
+    check_threshold(right_above)
     return [_outcome(row, k, tokenizer or ByteTokenizer(), right_above) for k, row in enumerate(_numbered(rows))]
 
 

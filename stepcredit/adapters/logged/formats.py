@@ -11,7 +11,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any, final
 
-from stepcredit.adapters.logged.signals import BroughtSignals, brought_by
+from stepcredit.adapters.logged.signals import BroughtSignals, brought_by, finite
 from stepcredit.core.errors import MachineError, UsageError
 from stepcredit.tasks.jsonl import read_objects
 
@@ -72,18 +72,20 @@ def read_log(
     Args:
         path: a file, or a folder of such files.
         outcome: column with the outcome's number; `None` takes `score`, or TRL's only reward function.
-        group_size: completions of each prompt; checked.
+        group_size: completions of each prompt, at least 2; checked.
 
     Returns:
         The rows, groups side by side, in the order of steps.
 
     Raises:
-        UsageError: if there is no log, or its columns, groups or outcome cannot be told.
+        UsageError: if there is no log, or its columns, groups or outcome cannot be told, or hold what they should not.
         MachineError: if a parquet file is to be read and pyarrow is not installed.
 
     Source: TRL 0.29.1 and 1.16, trl/trainer/grpo_trainer.py `log`; verl 0.9.1, verl/trainer/ppo/v1/trainer_base.py
     `_log_rollout_data` and verl/trainer/ppo/ray_trainer.py `_dump_generations`. Differs: none.
     """
+    if group_size is not None and group_size < 2:
+        raise UsageError(f"group_size must be at least 2 completions, compared with one another, got {group_size}")
     files = _files(Path(path))
     rows = [row for file in files for row in _rows(file)]
     if not rows:
@@ -129,13 +131,18 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _only_reward(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """TRL's only column of numbers beside its own; a row without a reward has null in it."""
+    own = (*_TRL, "outcome_score")
     columns = {name: None for _, row in rows for name, value in row.items() if isinstance(value, int | float)}
-    found = [name for name in columns if name not in (*_TRL, "outcome_score")]
-    if len(found) != 1:
-        raise UsageError(
-            f"which column is the outcome? name it (outcome=...) among {', '.join(found) or 'none'}", item=rows[0][0]
-        )
-    return found[0]
+    found = [name for name in columns if name not in own]
+    if len(found) == 1:
+        return found[0]
+    mend = "name it with --outcome (in Python: outcome=...)"
+    if found:
+        raise UsageError(f"which column is the outcome? {mend} among {', '.join(found)}", item=rows[0][0])
+    others = {name: None for _, row in rows for name in row if name not in own}
+    empty = [name for name in others if all(row.get(name) is None for _, row in rows)]
+    told = f"every value of {', '.join(empty)} is null" if empty else "no column beside TRL's own holds a number"
+    raise UsageError(f"which column is the outcome? {told}; {mend}", item=rows[0][0])
 
 
 def _trl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
@@ -153,14 +160,14 @@ def _trl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
 
 
 def _verl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
-    texts = (_text(row, "input", place), _text(row, "output", place))
+    texts = (_text(row, "input", place, asked=True), _text(row, "output", place))
     score, answer = _number(row, outcome, place), _answer(row)
     return LoggedRollout(_step(row, place), *texts, score, answer, None, "", place, brought_by(row, place))
 
 
 def _step(row: Mapping[str, Any], place: str) -> int:
     value = row.get("step")
-    if not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"step must be a whole number, got {value!r}", item=place)
     return value
 
@@ -173,19 +180,24 @@ def _text(row: Mapping[str, Any], name: str, place: str, *, asked: bool = False)
     if isinstance(value, list) and value and all(isinstance(message, Mapping) for message in value):
         messages: list[Mapping[str, Any]] = value
         role = "user" if asked else "assistant"
-        said = [_content(m.get("content")) for m in messages if m.get("role", role) == role]
+        said = [_content(m.get("content"), name, place) for m in messages if m.get("role", role) == role]
         if said:
             return said[-1] if asked else "".join(said)
         raise UsageError(f"{name} has no message of role {role}", item=place)
     raise UsageError(f"{name} must be a text or a list of messages, got {type(value).__name__}", item=place)
 
 
-def _content(value: Any) -> str:
-    """Of one message: its text, or the texts of its parts."""
-    if isinstance(value, list):
-        parts: list[Any] = value
-        return "".join(str(part.get("text") or "") for part in parts if isinstance(part, Mapping))
-    return str(value or "")
+def _content(value: Any, name: str, place: str) -> str:
+    """Of one message: its text, or the texts of its parts; null (a call of a tool) is none."""
+    parts: list[Any] = value if isinstance(value, list) else [{"text": value}]
+    texts: list[str] = []
+    for part in parts:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(part, Mapping) or not isinstance(text, str | None):
+            told = f"content of a message of {name} must be a text, or a list of parts with texts"
+            raise UsageError(f"{told}, got {type(text).__name__} {str(text)[:40]!r}", item=place)
+        texts.append(text or "")
+    return "".join(texts)
 
 
 def _number(row: Mapping[str, Any], name: str, place: str) -> float | None:
@@ -194,7 +206,8 @@ def _number(row: Mapping[str, Any], name: str, place: str) -> float | None:
     value = _WRITTEN.get(row[name], row[name]) if isinstance(row[name], str) else row[name]
     if value is not None and not isinstance(value, int | float):
         raise UsageError(f"{name} must be a number or null, got {value!r}", item=place)
-    return None if value is None or isnan(value) else float(value)
+    number = None if value is None else finite(value, name, place)
+    return None if number is None or isnan(number) else number
 
 
 def _answer(row: Mapping[str, Any]) -> str | None:
@@ -219,7 +232,7 @@ def _by_place(rows: Sequence[LoggedRollout], group_size: int | None) -> tuple[Lo
     size = group_size or len(runs[0])
     if any(len(run) % size for run in runs) or (group_size is None and any(len(run) != size for run in runs)):
         sizes = ", ".join(str(n) for n in sorted(Counter(len(run) for run in runs)))
-        mend = "name group_size (num_generations of the run), and read whole files"
+        mend = "name --group-size (in Python: group_size), num_generations of the run, and read whole files"
         raise UsageError(
             f"runs of equal prompts have {sizes} rows, wanted groups of {size}; {mend}", item=rows[0].place
         )
@@ -254,7 +267,9 @@ def _by_prompt(
         groups.setdefault((row.step, prompt), []).append(row)
     for (step, _), found in groups.items():
         if group_size is not None and len(found) != group_size:
-            mend = "a prompt that a step asks twice cannot be told apart; leave group_size out to compare them together"
+            mend = (
+                "a prompt that a step asks twice cannot be told apart; leave --group-size out to compare them together"
+            )
             raise UsageError(
                 f"step {step} has {len(found)} equal inputs, wanted {group_size}; {mend}", item=found[0].place
             )

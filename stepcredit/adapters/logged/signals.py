@@ -1,5 +1,6 @@
 """Signals that a line of a file brings beside its text: log probabilities, values, scores; read strictly, by name."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, final
@@ -13,6 +14,9 @@ from stepcredit.core.errors import UsageError
 OLD = ("old_logprobs", "old_log_probs", "old_log_prob", "old_per_token_logps")
 REFERENCE = ("ref_logprobs", "ref_log_probs", "ref_log_prob", "ref_per_token_logps")
 """Names that we, verl and TRL give to the two columns of log probabilities."""
+
+_ROUNDING = 1e-3
+"""How far above 0 a log probability may lie: engines of half precision round theirs."""
 
 
 @final
@@ -50,8 +54,8 @@ def brought_by(row: Mapping[str, Any], place: str) -> BroughtSignals:
         place: file and line, for messages.
 
     Raises:
-        UsageError: for a column that is no list of numbers, for a value or share out of its range, or for two columns
-            that say the same.
+        UsageError: for a column that is no list of numbers, for a number that is infinite or out of its range, or for
+            two columns that say the same.
 
     Source: verl's and TRL's names of these columns. Differs: none.
 
@@ -72,11 +76,11 @@ def brought_by(row: Mapping[str, Any], place: str) -> BroughtSignals:
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
         raise UsageError(f"`outcome_score` must be a number or null, got {score!r}", item=place)
     return BroughtSignals(
-        numbers(row, OLD, place),
-        numbers(row, REFERENCE, place),
+        _logprobs(row, OLD, place),
+        _logprobs(row, REFERENCE, place),
         None if values is None else frozen(values, np.float64),
         numbers(row, ("token_scores",), place),
-        None if score is None else float(score),
+        None if score is None else finite(score, "outcome_score", place),
     )
 
 
@@ -84,7 +88,7 @@ def numbers(row: Mapping[str, Any], names: Sequence[str], place: str) -> Float64
     """The list of numbers under the first of the names that is there, NaN for null; `None` if none is.
 
     Raises:
-        UsageError: if it is no such list, or two of the names are there.
+        UsageError: if it is no such list, two of the names are there, or a number is infinite.
     """
     there = [name for name in names if row.get(name) is not None]
     if not there:
@@ -97,7 +101,42 @@ def numbers(row: Mapping[str, Any], names: Sequence[str], place: str) -> Float64
     ):
         got = f"{type(value).__name__} {str(value)[:40]!r}"
         raise UsageError(f"`{there[0]}` must be a list of numbers (null: unknown), got {got}", item=place)
-    return frozen(np.array([np.nan if entry is None else entry for entry in value], np.float64), np.float64)
+    column = [np.nan if entry is None else finite(entry, there[0], place) for entry in value]
+    return frozen(np.array(column, np.float64), np.float64)
+
+
+def finite(value: float, name: str, place: str) -> float:
+    """A number of a column; NaN is unknown, and passes.
+
+    Args:
+        value: as the file has it, a whole number of any length too.
+        name: of the column.
+        place: file and line.
+
+    Raises:
+        UsageError: if it is infinite, or too large for a float.
+
+    >>> finite(3, "score", "a.jsonl:1")
+    3.0
+    """
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number):
+        raise UsageError(f"`{name}` must hold finite numbers (null: unknown), got one that is infinite", item=place)
+    return number
+
+
+def _logprobs(row: Mapping[str, Any], names: Sequence[str], place: str) -> Float64[np.ndarray, " n"] | None:
+    """A column of log probabilities, which are at most 0."""
+    column = numbers(row, names, place)
+    above = None if column is None else column[column > _ROUNDING]
+    if above is not None and len(above):
+        name = next(name for name in names if row.get(name) is not None)
+        told = f"`{name}` must be log probabilities in nats, at most 0, got {above[0]:g}"
+        raise UsageError(told, item=place)
+    return column
 
 
 def _within(
