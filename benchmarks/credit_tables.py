@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stepcredit.evaluation.intervals import Interval, two_level_bootstrap
+from stepcredit.evaluation.intervals import Interval, over_runs
 
 TRAINED_COST = 3.0
 FEWEST = 5
@@ -42,9 +42,9 @@ def by_place(lines: Sequence[Line], arm: str) -> dict[Place, Line]:
 
 
 def interval(values: Mapping[Place, float]) -> Interval:
-    """Mean over runs, resampled by checkpoint, then by seed."""
+    """Mean over runs with its 95% interval."""
     clusters = [np.array([x for (c, _), x in values.items() if c == k]) for k in sorted({c for c, _ in values})]
-    return two_level_bootstrap(clusters, lambda sample: float(sample.mean()), seed=0)
+    return over_runs(clusters, seed=0)
 
 
 def text_of(found: Interval, *, signed: bool = False) -> str:
@@ -117,7 +117,7 @@ def comparison(lines: Sequence[Line], titles: Mapping[str, str]) -> str:
 
 
 def questions(lines: Sequence[Line], arms: Mapping[str, Mapping[str, Any]]) -> str:
-    """One table a question: the arms that ask it, and those of no question (`all`) above them, beside GRPO."""
+    """One table a question: the arms that ask it, under those of no question (`all`) and those they stand beside."""
     found = list(dict.fromkeys(str(part["question"]) for part in arms.values() if part["question"] != "all"))
     texts: list[str] = []
     for question in found:
@@ -126,7 +126,8 @@ def questions(lines: Sequence[Line], arms: Mapping[str, Mapping[str, Any]]) -> s
             texts.append(longer(lines, question, asking))
             continue
         above = {arm: part for arm, part in arms.items() if part["question"] == "all"}
-        texts.append(_asked(lines, question, above | asking))
+        beside = {part["beside"]: arms[part["beside"]] for part in asking.values() if "beside" in part}
+        texts.append(_asked(lines, question, above | beside | asking))
     return "\n\n".join(text for text in texts if text)
 
 
@@ -135,7 +136,10 @@ def _asked(lines: Sequence[Line], question: str, arms: Mapping[str, Mapping[str,
     base = by_place(lines, "grpo")
     runs = [line for arm in arms for line in by_place(lines, arm).values()]
     hard, clips = all("hard_avg_at_8" in line for line in runs), all("clip_low" in line for line in runs)
-    head = [question, "runs", "mean accuracy of the curve", "against GRPO", "mean@8", "pass@8"]
+    matched = any("beside" in part for part in arms.values())
+    head = [question, "runs", "learning rate", "mean accuracy of the curve", "against GRPO"]
+    head += ["against the arm that differs in this alone"] if matched else []
+    head += ["mean@8", "pass@8"]
     head += ["pass@8 at equal avg@8, against GRPO"] if hard else []
     head += ["entropy, first to last round", "KL to the start, nats a token", "unknown log-ratios"]
     head += ["clipped below, above"] if clips else []
@@ -144,8 +148,11 @@ def _asked(lines: Sequence[Line], question: str, arms: Mapping[str, Mapping[str,
         mine = by_place(lines, arm)
         if not mine:
             continue
-        row = [str(part["title"]), str(len(mine))]
-        row += compared(mine, base, lambda line: float(np.mean(line["accuracy"][1:])))
+        row = [str(part["title"]), str(len(mine)), f"{next(iter(mine.values()))['learning_rate']:g}"]
+        row += compared(mine, base, curve)
+        if matched:
+            other = by_place(lines, str(part.get("beside", arm)))
+            row.append(compared(mine, other, curve)[1])
         row += [compared(mine, base, lambda line, key=key: float(line[key]))[0] for key in ("avg_at_8", "pass_at_8")]
         if hard:
             equal = {p: pass_at_equal_average(mine[p], base[p]) for p in mine if p in base}
@@ -157,6 +164,11 @@ def _asked(lines: Sequence[Line], question: str, arms: Mapping[str, Mapping[str,
             row.append(", ".join(f"{_over(mine, key):.4f}" for key in ("clip_low", "clip_high")))
         rows.append(row)
     return markdown(rows) if len(rows) > 1 else ""
+
+
+def curve(line: Line) -> float:
+    """Mean accuracy over the curve, the start left out."""
+    return float(np.mean(line["accuracy"][1:]))
 
 
 def longer(lines: Sequence[Line], question: str, arms: Mapping[str, Mapping[str, Any]]) -> str:

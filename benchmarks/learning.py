@@ -19,7 +19,7 @@ import numpy as np
 from world_runs import HERE, Run, Study
 
 from stepcredit.evaluation.crossing import paired_speedup, rollouts_to
-from stepcredit.evaluation.intervals import two_level_bootstrap
+from stepcredit.evaluation.intervals import over_runs
 
 PAGE = HERE.parent / "docs" / "learning.md"
 SETTINGS = tomllib.loads((HERE / "learning.toml").read_text())
@@ -108,7 +108,7 @@ def cells(
     """Cells of one arm."""
     checkpoints = sorted({checkpoint for checkpoint, _ in places})
     finals = [np.array([lines[arm, c, s]["final_accuracy"] for c, s in places if c == k]) for k in checkpoints]
-    final = two_level_bootstrap(finals, lambda sample: float(sample.mean()), seed=0)
+    final = over_runs(finals, seed=0)
     found = [f"{final.value:.3f} [{final.low:.3f}, {final.high:.3f}]"]
     never: list[str] = []
     for figure, level in levels(task):

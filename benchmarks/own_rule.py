@@ -22,7 +22,7 @@ from credit_plots import along_the_rounds
 from world_runs import HERE, RESULTS, Run, Study
 
 from stepcredit.evaluation.crossing import paired_speedup, rollouts_to
-from stepcredit.evaluation.intervals import two_level_bootstrap
+from stepcredit.evaluation.intervals import over_runs
 
 PAGE = HERE.parent / "docs" / "own_rule.md"
 IMAGE = HERE.parent / "docs" / "images" / "own_rule.svg"
@@ -143,15 +143,13 @@ def table(study: Study, base: str) -> str:
 
 
 def _mean(pairs: Mapping[tuple[int, int], tuple[Line, Line]], figure: str) -> str:
-    """Mean of the arm's figure (the last one of a curve) with its two-level 95% interval."""
+    """Mean of the arm's figure (the last one of a curve) with its 95% interval over runs."""
 
     def last(pair: tuple[Line, Line]) -> float:
         value = pair[1][figure]
         return float(value[-1] if isinstance(value, list) else value)
 
-    found = two_level_bootstrap(
-        [np.array(one) for one in by_checkpoint(pairs, last)], lambda sample: float(sample.mean()), seed=0
-    )
+    found = over_runs([np.array(one) for one in by_checkpoint(pairs, last)], seed=0)
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 

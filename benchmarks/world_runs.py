@@ -27,7 +27,7 @@ from stepcredit.recipes.teaching import teach_generative, teach_taught
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 NO_OVERRIDE = ("starts_from", "levels")
-NOT_OF_ARM = ("rate_of", "rounds", "question", "reference_of")
+NOT_OF_ARM = ("rate_of", "rounds", "question", "reference_of", "beside")
 """Keys of `[arms.NAME]` that a study reads itself."""
 TEACHERS = {"generative": teach_generative, "taught": teach_taught}
 SPENT = ("sampled", "trained", "judge", "signal")

@@ -8,7 +8,7 @@ import numpy as np
 
 from stepcredit.core.seeds import derive
 from stepcredit.evaluation.crossing import rollouts_to
-from stepcredit.evaluation.intervals import Interval, two_level_bootstrap
+from stepcredit.evaluation.intervals import Interval, student
 from stepcredit.evaluation.policy import mean_interval
 from stepcredit.recipes.arms import ArmResult
 from stepcredit.recipes.demo_settings import DemoRecipe
@@ -247,10 +247,10 @@ def _crossing_cell(found: MethodFigures, level: str) -> str | int | None:
 
 
 def _over_seeds(values: Sequence[np.ndarray]) -> Interval:
-    """Mean with a 95% interval: over problems for one seed, over seeds and then problems for several."""
+    """Mean with a 95% interval: over problems for one seed, over seeds for several (the problems are the same ones)."""
     if len(values) == 1:
         return mean_interval(values[0], seed=derive(0, "final"))
-    return two_level_bootstrap(values, lambda sample: float(sample.mean()), seed=derive(0, "final"))
+    return student(np.array([value.mean() for value in values]))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -68,6 +68,26 @@ def test_pass_at_8_is_read_where_both_first_reach_the_lower_of_the_best_averages
     assert tables.pass_at_equal_average(base, mine) == pytest.approx(0.6 - 0.8)
 
 
+def test_an_arm_stands_beside_the_one_that_differs_in_the_thing_asked_alone(tables: ModuleType) -> None:
+    """Its distance to GRPO holds the learning rate of its family too."""
+    told = {"sampling_entropy": [None, 0.1, 0.1], "start_kl_k1": [None, 0.0, 0.0], "guarded_ratios": [None, 0, 0]}
+    arms = {
+        "grpo": {"title": "GRPO", "question": "all"},
+        "token": {"title": "1 token", "question": "length"},
+        "eta_5": {"title": "eta 5", "question": "eta", "beside": "token"},
+    }
+    lines = [*runs("grpo", 0.5, **told), *runs("token", 0.4, **told), *runs("eta_5", 0.3, **told)]
+    length, eta = tables.questions(lines, arms).split("\n\n")
+    assert "differs in this alone" not in length
+    _, _, grpo, token, asked = eta.splitlines()
+    assert "GRPO" in grpo
+    assert "1 token" in token
+    cells = [cell.strip() for cell in asked.split("|")]
+    assert cells[3] == "0.001"
+    assert cells[5].startswith("-0.100")
+    assert cells[6].startswith("-0.050")
+
+
 def test_long_runs_stand_beside_the_long_baseline(tables: ModuleType) -> None:
     arms = {name: {"title": name, "question": "ten times longer", "rounds": 2} for name in ("grpo_long", "tp_long")}
     told = {"final_accuracy": 0.5}

@@ -5,7 +5,7 @@ import pytest
 
 from stepcredit.core.errors import UsageError
 from stepcredit.evaluation.crossing import paired_speedup, rollouts_to
-from stepcredit.evaluation.intervals import Interval, bootstrap, two_level_bootstrap, wilson
+from stepcredit.evaluation.intervals import Interval, bootstrap, over_runs, student, two_level_bootstrap, wilson
 from stepcredit.evaluation.policy import mean_interval, pass_at_k
 
 
@@ -72,3 +72,33 @@ def test_a_level_that_held_at_the_start_is_no_level_never_reached() -> None:
     speedup = paired_speedup([[(0.0, 0.0), (100.0, 0.0)]], budget=1000.0, seed=0)
     assert (speedup.method_censored, speedup.baseline_censored) == (0, 0)
     assert speedup.ratio.value == pytest.approx(10.0)
+
+
+def test_over_a_few_runs_student_covers_what_it_says_and_a_percentile_bootstrap_does_not() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [rng.normal(size=5) for _ in range(400)]
+    exact = [student(values) for values in drawn]
+    resampled = [bootstrap(v, lambda x: float(x.mean()), seed=k, resamples=200) for k, v in enumerate(drawn)]
+    covered = [sum(i.low <= 0.0 <= i.high for i in found) / len(drawn) for found in (exact, resampled)]
+    assert 0.92 < covered[0] < 0.98
+    assert covered[1] < 0.88
+
+
+@pytest.mark.parametrize(("freedom", "point"), [(4, 2.7764), (30, 2.0423), (31, 2.0395), (60, 2.0003), (1000, 1.9623)])
+def test_students_points(freedom: int, point: float) -> None:
+    """The published points; past the table the expansion is right to the third digit."""
+    values = np.linspace(-1.0, 1.0, freedom + 1)
+    found = student(values)
+    assert found.high / (values.std(ddof=1) / np.sqrt(len(values))) == pytest.approx(point, abs=1e-3)
+
+
+def test_runs_of_one_checkpoint_and_single_runs_of_several_are_independent() -> None:
+    values = np.array([0.2, 0.4, 0.9])
+    assert over_runs([values], seed=0) == over_runs([values[:1], values[1:2], values[2:]], seed=0) == student(values)
+    two = [np.array([0.0, 0.2]), np.array([0.8, 1.0])]
+    assert over_runs(two, seed=3) == two_level_bootstrap(two, lambda sample: float(sample.mean()), seed=3)
+    assert over_runs([np.array([0.5])], seed=0) == Interval(0.5, 0.5, 0.5)
+    with pytest.raises(UsageError, match="needs at least one value"):
+        over_runs([], seed=0)
+    with pytest.raises(UsageError, match="student needs at least two values, got 1"):
+        student(np.array([1.0]))
