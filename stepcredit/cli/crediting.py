@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stepcredit.cli.options import SetOption
 from stepcredit.cli.programs import GroupBy
+
+if TYPE_CHECKING:
+    from stepcredit.recipes.xray.run import CreditXray
 
 
 class XrayTruth(StrEnum):
@@ -47,13 +50,21 @@ ArmOption = Annotated[str | None, typer.Option(help="demo, train: method to look
 SeedOption = Annotated[int | None, typer.Option(help="demo, train: seed.")]
 RoundOption = Annotated[int | None, typer.Option("--round", min=0, help="demo, train: round, else last.")]
 ProblemsOption = Annotated[int | None, typer.Option(min=1, help="Take the first so many problems only.")]
-TextJudgeOption = Annotated[TextJudge, typer.Option(help="Who gives verdicts on text that has none.")]
+TextJudgeOption = Annotated[
+    TextJudge | None, typer.Option(help="JSONL, TRL, verl: who gives verdicts on text that has none; else markers.")
+]
 PolicyTokenizerOption = Annotated[
     Path | None, typer.Option("--tokenizer", help="Recorded text: tokenizer of the policy; else bytes.")
 ]
-GroupByOption = Annotated[GroupBy, typer.Option(help="Recorded text: which solutions are compared with one another.")]
+GroupByOption = Annotated[
+    GroupBy | None,
+    typer.Option(help="JSONL, judge, run: which solutions are compared with one another; else problem-and-model."),
+]
 OutcomeOption = Annotated[str | None, typer.Option(help="TRL, verl: column with the outcome's number.")]
-GroupSizeOption = Annotated[int | None, typer.Option(min=1, help="TRL, verl: completions of each prompt.")]
+GroupSizeOption = Annotated[int | None, typer.Option(min=2, help="TRL, verl: completions of each prompt.")]
+RightAboveOption = Annotated[
+    float | None, typer.Option(help="TRL, verl: a reward above it is right, any other wrong; else 0.5.")
+]
 InputOption = Annotated[
     Path | None, typer.Option("--input", help="judge, run: the file that was judged, if it was moved.")
 ]
@@ -72,11 +83,12 @@ def credit(
     seed: SeedOption = None,
     round_index: RoundOption = None,
     problems: ProblemsOption = None,
-    judge: TextJudgeOption = TextJudge.MARKERS,
+    judge: TextJudgeOption = None,
     tokenizer: PolicyTokenizerOption = None,
-    group_by: GroupByOption = GroupBy.PROBLEM_AND_MODEL,
+    group_by: GroupByOption = None,
     outcome: OutcomeOption = None,
     group_size: GroupSizeOption = None,
+    right_above: RightAboveOption = None,
     input_file: InputOption = None,
     show: ShowOption = 12,
     as_json: JsonOption = False,
@@ -89,14 +101,20 @@ def credit(
     truth of steps, and correlation with Monte-Carlo values where there are any. The page shows the same solution under
     each rule, one row a rule. A rule whose signals are not there is left out, by name. Nothing is trained.
     """
-    from rich.console import Console  # noqa: PLC0415 -- start-up stays quick
-
-    from stepcredit.cli.screen import watched  # noqa: PLC0415
+    from stepcredit.cli.screen import watched  # noqa: PLC0415 -- start-up stays quick
     from stepcredit.recipes.xray.recorded import TextSettings  # noqa: PLC0415
-    from stepcredit.recipes.xray.run import XraySettings, json_of, run_xray  # noqa: PLC0415
-    from stepcredit.report import terminal_report  # noqa: PLC0415
+    from stepcredit.recipes.xray.run import run_xray  # noqa: PLC0415
+    from stepcredit.recipes.xray.settings import XraySettings  # noqa: PLC0415
 
-    text = TextSettings(judge.value, tokenizer, group_by.value, outcome, group_size, input_file)
+    text = TextSettings(
+        judge=None if judge is None else judge.value,
+        tokenizer=tokenizer,
+        group_by=None if group_by is None else group_by.value,
+        outcome=outcome,
+        group_size=group_size,
+        right_above=right_above,
+        input=input_file,
+    )
     chosen = XraySettings(
         out=Path("runs") / f"credit-{rollouts.resolve().name.split('.')[0]}" if out is None else out,
         compare=tuple(compare or ()),
@@ -113,6 +131,18 @@ def credit(
     )
     with watched() as progress:
         found = run_xray(rollouts, chosen, progress)
+    _show(found, as_json=as_json)
+
+
+def _show(found: "CreditXray", *, as_json: bool) -> None:
+    """What was found, on standard output; what is to be feared of it, on standard error."""
+    from rich.console import Console  # noqa: PLC0415 -- start-up stays quick
+
+    from stepcredit.recipes.xray.run import json_of  # noqa: PLC0415
+    from stepcredit.report import terminal_report  # noqa: PLC0415
+
+    if found.warning:
+        typer.echo(f"warning: {found.warning}", err=True)
     if as_json:
         typer.echo(json_of(found.payload).decode(), nl=False)
         return

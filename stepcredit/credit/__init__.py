@@ -229,7 +229,7 @@ def all_rules() -> dict[str, Rule]:
     """Our rules and those of installed packages.
 
     Raises:
-        UsageError: if a package takes a name that is taken, or its entry is not a `Rule`.
+        UsageError: if a package takes a name that is taken, or its entry cannot be loaded or is not a `Rule`.
 
     >>> sorted(all_rules())[:3]
     ['dr_grpo', 'gae_critic', 'grpo']
@@ -239,7 +239,11 @@ def all_rules() -> dict[str, Rule]:
         where = f"entry point {ENTRY_POINTS}: {entry.name} = {entry.value}"
         if entry.name in joined:
             raise UsageError(f"{where}: the name is taken; rename it in its package, or uninstall that")
-        rule = entry.load()
+        try:
+            rule = entry.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            told = f"cannot be loaded ({error}); mend or update the package that names it, or uninstall it"
+            raise UsageError(f"{where}: {told}") from error
         if not isinstance(rule, Rule):
             raise UsageError(f"{where}: got {type(rule).__name__}, wanted a stepcredit.credit.Rule")
         joined[entry.name] = rule

@@ -266,10 +266,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: if the folder holds no run.
+        StoreError: if the manifest is damaged.
     """
     found = read_json(path, _MANIFEST)
     if found is None:
         raise UsageError("this is not a run folder (no manifest.json)", item=str(path))
+    if not isinstance(found, dict):
+        raise StoreError(f"damaged: it holds no mapping, but a {type(found).__name__}", item=str(path / _MANIFEST))
     return found
 
 

@@ -11,6 +11,14 @@ SOLUTIONS = Path(__file__).resolve().parents[2] / "examples" / "solutions.jsonl"
 QUICK = ("--set", "checker.mode=string")
 
 
+def write_log(file: Path, *rewards: float, **more: float) -> Path:
+    """A group of TRL's log."""
+    asked = {"step": 1, "prompt": "2 + 2?", **more}
+    rows = [{**asked, "completion": f"it is {k}", "right": reward} for k, reward in enumerate(rewards)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return file
+
+
 def verb(*words: str | Path) -> int:
     with pytest.raises(SystemExit) as end:
         cli.main(["credit", *(str(word) for word in words)])
@@ -46,6 +54,62 @@ def test_without_out_the_folder_is_named_after_what_is_read(
     assert (tmp_path / "runs" / "credit-solutions" / "report.html").exists()
 
 
+def test_a_threshold_that_may_be_the_wrong_one_is_warned_of_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = write_log(tmp_path / "log.jsonl", -1.0, 0.25)
+    assert verb(log, "--compare", "grpo", "--json", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["outcomes"] == {"right": 0, "wrong": 2, "unscorable": 0, "right_above": 0.5}
+    (warned,) = [line for line in said.err.splitlines() if line.startswith("warning: ")]
+    assert "cut at 0.5: no one of 2 known rewards lies above it, so that none is right; --right-above" in warned
+    assert verb(log, "--compare", "grpo", "--right-above", "0", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert "right is a reward above 0" in said.out
+    assert "right 1  wrong 1  unscorable 0" in " ".join(said.out.splitlines())
+    assert "warning" not in said.err
+
+
+def test_two_inputs_of_one_name_do_not_share_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x.jsonl", "x.log.jsonl"):
+        write_log(tmp_path / name, 1.0, 0.0)
+    assert verb("x.jsonl", "--compare", "grpo") == 0
+    assert verb("x.log.jsonl", "--compare", "grpo") == 2
+    assert "x.jsonl; give --out a folder of its own" in capsys.readouterr().err
+    assert verb("x.jsonl", "--compare", "grpo") == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [("nowhere_at_all:RULE", "No module named 'nowhere_at_all'"), ("json:RULE", "has no attribute 'RULE'")],
+)
+def test_a_rule_of_a_broken_package_is_the_users_to_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], target: str, told: str
+) -> None:
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[stepcredit.rules]\nbroken = {target}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert verb(SOLUTIONS, "--compare", "grpo", "--out", tmp_path / "out", *QUICK) == 2
+    said = capsys.readouterr().err
+    assert f"error: entry point stepcredit.rules: broken = {target}: cannot be loaded (" in said
+    assert told in said
+    assert "mend or update the package that names it, or uninstall it" in said
+    assert "this is a bug" not in said
+
+
+def test_a_damaged_run_folder_is_no_bug(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.json").write_text('{"verb": "judge"}')
+    assert verb(tmp_path, "--compare", "grpo", "--out", tmp_path / "out") == 3
+    said = capsys.readouterr().err
+    assert "manifest.json: the manifest is damaged: under input.name it has nothing, no str" in said
+    assert "this is a bug" not in said
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -58,6 +122,25 @@ def test_without_out_the_folder_is_named_after_what_is_read(
         ((SOLUTIONS, "--compare", "grpo", "--set", "grpo.std=many"), "--set grpo: std = 'many' is unknown"),
         ((".", "--compare", "grpo"), "the folder holds neither"),
         ((SOLUTIONS, "--truth", "labels", "--compare", "grpo", *QUICK), "--truth labels: there are none"),
+        (
+            (SOLUTIONS, "--outcome", "score"),
+            "--outcome is of a log of TRL or verl, and this is a JSONL file of solutions",
+        ),
+        ((SOLUTIONS, "--judge", "none", "--input", SOLUTIONS), "--input is of a run of judge or run"),
+        ((SOLUTIONS, "--compare", "prl", "--set", "prl.eta=banana"), "eta of rule prl wants a number, got 'banana'"),
+        (
+            ("logs/log.jsonl",),
+            "which column is the outcome? name it with --outcome (in Python: outcome=...) among brief, right",
+        ),
+        (
+            ("logs/log.jsonl", "--outcome", "right", "--right-above", "nan"),
+            "--right-above (in Python: right_above) must be a",
+        ),
+        (
+            ("logs/log.jsonl", "--outcome", "right", "--group-by", "problem"),
+            "--group-by is of a run of judge or run or a JSONL",
+        ),
+        (("logs/log.jsonl", "--group-size", "1"), "Input should be greater than or equal to 2"),
         ((SOLUTIONS, "--continuations", "0"), "Input should be greater than or equal to 1"),
     ],
 )
@@ -69,6 +152,8 @@ def test_what_cannot_be_used_is_one_line_and_exit_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+    write_log(tmp_path / "logs" / "log.jsonl", 1.0, 0.0, brief=1.0)
     assert verb(*words) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

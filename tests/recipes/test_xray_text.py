@@ -2,36 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from recorded_cases import RIGHT, WRONG, byte_level, call, row, write_rows
+from xray_cases import ANSWER, BAD, GOOD, lines, log_rows, xray
 
 from stepcredit.core.errors import UsageError
 from stepcredit.recipes.report_run import saved_views
 from stepcredit.recipes.xray.recorded import TextSettings
-from stepcredit.recipes.xray.run import CreditXray, XraySettings, run_xray
+from stepcredit.recipes.xray.run import XraySettings
 from stepcredit.testing import ScriptedServer
-
-QUICK = ("checker.mode=string",)
-ANSWER = "So it is \\boxed{2}."
-GOOD, BAD = ["1 + 1 = 2. ", ANSWER], ["1 + 1 = 3. ", "No. ", "So it is \\boxed{3}."]
-
-
-def xray(path: Path, *compare: str, **changes: Any) -> CreditXray:
-    overrides = (*QUICK, *changes.pop("overrides", ()))
-    return run_xray(path, XraySettings(compare=compare, overrides=overrides, **changes))
-
-
-def lines(folder: Path, good: dict[str, Any] | None = None, bad: dict[str, Any] | None = None) -> Path:
-    """One problem, a right and a wrong solution that bring their steps."""
-    asked = {"problem": "1 + 1?", "answer": "2"}
-    return write_rows(
-        folder / "two.jsonl",
-        {**asked, "id": "good", "steps": GOOD, "completion": "".join(GOOD), **(good or {})},
-        {**asked, "id": "bad", "steps": BAD, "completion": "".join(BAD), **(bad or {})},
-    )
 
 
 def test_recorded_solutions_by_hand(tmp_path: Path) -> None:
@@ -166,20 +147,91 @@ def test_the_run_of_a_judge_is_read_with_its_verdicts(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "two.jsonl", row(RIGHT, name="right"), row(WRONG, name="wrong"))
     run = tmp_path / "judged"
     assert call("judge", file, "--out", run, "--set", "checker.mode=string", "--set", "steps.splitter=newline") == 0
-    found = xray(run, "grpo,tp_grpo")
+    found = xray(run, "grpo,tp_grpo", quick=False)
     assert found.data.facts[0][1].startswith("Newline(")
     assert (found.payload["judge"], found.payload["kind"]) == ("markers", "2 solutions judged by markers")
     direct = xray(file, "grpo,tp_grpo", overrides=("steps.splitter=newline",))
     assert [rule.variance for rule in found.rules] == [rule.variance for rule in direct.rules]
     moved = file.rename(tmp_path / "moved.jsonl")
     with pytest.raises(UsageError, match=r"two\.jsonl of this run is not where it was; name it with --input"):
-        xray(run, "grpo")
-    assert xray(run, "grpo", text=TextSettings(input=moved)).rules[0].paid == 1.0
+        xray(run, "grpo", quick=False)
+    assert xray(run, "grpo", quick=False, text=TextSettings(input=moved)).rules[0].paid == 1.0
+    for changes, told in (
+        ({"arm": "grpo"}, "--arm is of a run of demo or train, and this is a run of judge or run; leave it out"),
+        ({"text": TextSettings(judge="none")}, "--judge is of a JSONL file of solutions or a log of TRL or verl, and"),
+        ({"text": TextSettings(group_size=2)}, "--group-size is of a log of TRL or verl"),
+        ({"text": TextSettings(outcome="score")}, "--outcome is of a log"),
+        ({"text": TextSettings(right_above=0.0)}, "--right-above is of a log"),
+        ({"overrides": ("checker.mode=string",)}, r"--set checker\.KEY is of a JSONL file"),
+        ({"overrides": ("judge.merged=false",)}, r"--set judge\.KEY is of a JSONL file"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            xray(run, "grpo", quick=False, **changes)
     write_rows(moved, row(RIGHT, name="right"))
     with pytest.raises(UsageError, match="is not the file that was judged: it has changed since"):
-        xray(run, "grpo", text=TextSettings(input=moved))
-    with pytest.raises(UsageError, match="--arm is of a run of demo or train"):
-        xray(run, "grpo", arm="grpo")
+        xray(run, "grpo", quick=False, text=TextSettings(input=moved))
+
+
+@pytest.mark.parametrize("kind", ["trl", "verl"])
+def test_a_log_whose_first_row_has_no_number_is_a_log(tmp_path: Path, kind: str) -> None:
+    """Python's writer leaves a bare NaN, which is no JSON."""
+    rows = log_rows(float("nan"), 1.0, 0.0)
+    if kind == "verl":
+        rows = [{"input": r["prompt"], "output": r["completion"], "score": r["right"], "step": 1} for r in rows]
+    file = write_rows(tmp_path / "log.jsonl", *rows)
+    assert "NaN" in file.read_text().splitlines()[0]
+    assert xray(file, "grpo", quick=False).payload["outcomes"] == {
+        "right": 1, "wrong": 1, "unscorable": 1, "right_above": 0.5
+    }  # fmt: skip
+
+
+def test_where_the_rewards_of_a_log_are_cut_is_said_and_can_be_moved(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "log.jsonl", *log_rows(-1.0, 0.0, 0.25))
+    found = xray(file, "grpo", quick=False)
+    assert found.warning.startswith("rewards are cut at 0.5: rewards take 3 values from -1 to 0.25; no one of 3")
+    assert found.payload["warning"] == found.warning == dict(found.data.facts)["warning"]
+    assert dict(found.data.facts)["outcomes"] == "0 right, 3 wrong, 0 unscorable; right is a reward above 0.5"
+    assert dict(found.data.counts)["wrong"] == 3
+    moved = xray(file, "grpo", quick=False, text=TextSettings(right_above=0.0))
+    assert moved.payload["outcomes"] == {"right": 1, "wrong": 2, "unscorable": 0, "right_above": 0.0}
+    assert moved.data.subtitle == "3 logged rollouts; right is a reward above 0"
+    plain = xray(lines(tmp_path), "grpo")
+    assert plain.payload["outcomes"] == {"right": 1, "wrong": 1, "unscorable": 0, "right_above": None}
+    assert (plain.warning, plain.payload["warning"]) == ("", None)
+    assert "warning" not in dict(plain.data.facts)
+
+
+def test_labels_without_the_steps_that_they_are_of_are_refused(tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "one.jsonl", row(RIGHT, name="a"), row(WRONG, name="b", labels=[True]))
+    with pytest.raises(UsageError, match=r"one\.jsonl:2: `labels` need `steps`"):
+        xray(file, "grpo")
+
+
+def test_the_process_weight_is_a_setting_of_the_rule(tmp_path: Path) -> None:
+    """No schedule turns it here; at 0 a rule is its outcome part."""
+    file = write_rows(tmp_path / "two.jsonl", row(RIGHT, name="right"), row(WRONG, name="wrong"))
+    weights = ("tp_grpo.process_weight=0", "tp_grpo@half.process_weight=0.5")
+    found = xray(file, "grpo,tp_grpo,tp_grpo@half", overrides=weights)
+    grpo, none, half = found.rules
+    assert none.variance == pytest.approx(grpo.variance)
+    assert half.variance != pytest.approx(grpo.variance)
+    assert found.payload["rules"]["tp_grpo@half"]["settings"]["process_weight"] == 0.5
+    for override, told in (
+        ("rloo.stdd=none", "rule rloo has no setting stdd; it has none$"),
+        ("prl.eta=banana", "eta of rule prl wants a number, got 'banana'"),
+        ("prime.whiten=maybe", "whiten of rule prime wants true or false, got 'maybe'"),
+        ("pure.max_tokens=1.5", r"max_tokens of rule pure wants a whole number, got 1\.5"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            xray(file, override.partition(".")[0], overrides=(override,))
+
+
+def test_recorded_text_says_why_it_has_no_witnesses(tmp_path: Path) -> None:
+    log = write_rows(tmp_path / "log.jsonl", *log_rows(1.0, 0.0))
+    for found in (xray(lines(tmp_path), "grpo,witness"), xray(log, "grpo,witness", quick=False)):
+        assert found.left_out["witness"].startswith(
+            "no testimony (claims are read by the grammar of the embedded worlds"
+        )
 
 
 def test_a_log_is_paid_and_what_the_run_paid_stands_beside(tmp_path: Path) -> None:
@@ -192,7 +244,7 @@ def test_a_log_is_paid_and_what_the_run_paid_stands_beside(tmp_path: Path) -> No
     folder = tmp_path / "trl"
     (folder / "completions").mkdir(parents=True)
     write_rows(folder / "completions" / "completions_1.jsonl", *rows)
-    found = xray(folder, "grpo,prl,vineppo", overrides=("prl.eta=100",))
+    found = xray(folder, "grpo,prl,vineppo", quick=False, overrides=("prl.eta=100",))
     by_name = {rule.name: rule for rule in found.rules}
     assert set(by_name) == {"grpo", "prl", "logged"}
     assert by_name["logged"].mean == 0.0
@@ -200,7 +252,7 @@ def test_a_log_is_paid_and_what_the_run_paid_stands_beside(tmp_path: Path) -> No
     assert found.payload["rules"]["logged"]["rule"] == "logged"
     assert "vineppo" in found.left_out
     with pytest.raises(UsageError, match="there is no column 'score'"):
-        xray(folder, "grpo", text=TextSettings(outcome="score"))
+        xray(folder, "grpo", quick=False, text=TextSettings(outcome="score"))
 
 
 def test_the_tokenizer_of_the_policy_says_what_a_token_is(tmp_path: Path) -> None:
@@ -241,7 +293,9 @@ def test_scores_of_whole_solutions_are_no_verdicts_on_steps(tmp_path: Path) -> N
     with ScriptedServer(reply=lambda said: f"<answer>{9 if '19' in str(said[-1]) else 4}</answer>") as server:
         words = ("--judge", "think-rm", "--server", server.url, "--set", "checker.mode=string")
         assert call("judge", file, "--out", run, *words) == 0
-    found = xray(run, "spct,pure,tp_grpo")
+    found = xray(run, "spct,pure,tp_grpo", quick=False)
+    with pytest.raises(UsageError, match="judges of whole solutions compare those of a problem: leave --group-by out"):
+        xray(run, "spct", quick=False, text=TextSettings(group_by="problem"))
     assert found.payload["signals"]["outcome_scores"] == "scores of judge think-rm"
     assert [rule.name for rule in found.rules] == ["spct"]
     assert found.rules[0].variance == pytest.approx(1.0, rel=0.2)

@@ -1,5 +1,6 @@
 """The credit X-ray on a real tiny run of `demo`: its rounds, the world's truth, its own policy's continuations."""
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
@@ -8,14 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepcredit.core.errors import UsageError
+from stepcredit.core.errors import StoreError, UsageError
+from stepcredit.credit import Need
 from stepcredit.engines.embedded.checkpoint import save_checkpoint
+from stepcredit.judges.intrinsic.claims import world_claims
+from stepcredit.judges.witness import WitnessSettings
 from stepcredit.recipes.arms import ArmJob, run_arm
 from stepcredit.recipes.demo_settings import load_demo
 from stepcredit.recipes.pretraining import pretrain
 from stepcredit.recipes.world import WorldTask
+from stepcredit.recipes.xray.recorded import TextSettings
 from stepcredit.recipes.xray.run import CreditXray, XraySettings, run_xray
+from stepcredit.recipes.xray.trained import arm_run, read_trained
 from stepcredit.store.run_folder import RunFolder
+from stepcredit.training.signals import Witnesses
 
 pytestmark = pytest.mark.learning
 
@@ -92,6 +99,37 @@ def test_values_by_continuation_are_the_policys_own_and_are_kept(run: Path, tmp_
     assert "grpo" in {row.name for row in (found.data.xray.rows if found.data.xray else ())}
 
 
+def test_the_witnesses_are_those_of_training(run: Path, tmp_path: Path) -> None:
+    """Also with the arm's own word on whose word counts, which its manifest keeps."""
+    found = xray(run, "grpo,witness", arm="grpo", round=0)
+    assert [(rule.name, rule.paid) for rule in found.rules] == [("grpo", 1.0), ("witness", 1.0)]
+    assert found.payload["signals"]["testimony"] == "what the solutions of each problem say of each other's steps"
+    assert found.rules[1].variance != pytest.approx(found.rules[0].variance)
+    other = tmp_path / "arm"
+    shutil.copytree(run / "arms" / "grpo-seed0", other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["settings"]["witnesses"] = {"own_word": False, "confirmed": "no", "remarks": "none"}
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    silent = WitnessSettings(own_word=False, confirmed="no", remarks="none")
+    columns: list[np.ndarray] = []
+    for folder, settings in ((run / "arms" / "grpo-seed0", WitnessSettings()), (other, silent)):
+        batch = read_trained(arm_run(folder, arm=None, seed=None), round_index=0, problems=None)
+        made = batch.makers[Need.TESTIMONY](batch.steps)
+        trained = asyncio.run(Witnesses(world_claims, settings).of(batch.steps))
+        for steps, column in zip(batch.steps, trained, strict=True):
+            np.testing.assert_array_equal(made[steps.rollout.id], column)
+        columns.append(np.concatenate(trained))
+    assert np.isnan(columns[1]).sum() > np.isnan(columns[0]).sum()
+
+
+def test_values_of_one_look_do_not_stay_beside_the_next(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    xray(run, "grpo", continuations=1, problems=1, out=out)
+    assert (out / "values.jsonl").exists()
+    xray(run, "grpo", arm="grpo", out=out)
+    assert not (out / "values.jsonl").exists()
+
+
 def test_only_the_policy_that_wrote_a_round_continues_it(run: Path, tmp_path: Path) -> None:
     assert xray(run, "grpo", continuations=1, round=0, problems=1).payload["values"]
     with pytest.raises(UsageError, match=r"wrote round 1 was not kept; .* of its first round \(0\) and its last"):
@@ -121,9 +159,32 @@ def test_what_the_run_does_not_have_is_told(run: Path, tmp_path: Path) -> None:
         ({"arm": "grp"}, "the run has no arm grp; did you mean grpo"),
         ({"arm": "grpo", "seed": 3}, "arm grpo has no seed 3; it has 0"),
         ({"round": 7}, "round 7 is not complete; there are rounds 0 to 2"),
+        (
+            {"text": TextSettings(tokenizer=run)},
+            "--tokenizer is of .*, and this is a run of demo or train; leave it out",
+        ),
+        (
+            {"text": TextSettings(judge="markers")},
+            "--judge is of a JSONL file of solutions or a log of TRL or verl, and",
+        ),
+        ({"text": TextSettings(group_size=2)}, "--group-size is of a log"),
+        ({"text": TextSettings(input=run)}, "--input is of a run of judge or run"),
+        ({"overrides": ("steps.splitter=newline",)}, r"--set steps\.KEY is of"),
+        ({"overrides": ("checker.mode=string",)}, r"--set checker\.KEY is of"),
     ):
         with pytest.raises(UsageError, match=told):
             xray(run, "grpo", **changes)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(run / "arms" / "grpo-seed0", damaged)
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    for part, told in (
+        ({"recipe": {"world": {"length": "long"}}}, r"damaged: \('length',\)"),
+        ({"settings": {**manifest["settings"], "witnesses": {"own_word": 5}}}, r"damaged: \('own_word',\)"),
+        ({"settings": {}}, r"damaged: under settings\.judge it has nothing, no str"),
+    ):
+        (damaged / "manifest.json").write_text(json.dumps({**manifest, **part}))
+        with pytest.raises(StoreError, match=told):
+            xray(damaged, "grpo")
     assert xray(run, "grpo", arm="grpo").payload["of"] == "grpo, seed 0, round 2"
     with pytest.raises(UsageError, match="this is the folder of arm grpo, not of tp_grpo"):
         xray(run / "arms" / "grpo-seed0", "grpo", arm="tp_grpo")

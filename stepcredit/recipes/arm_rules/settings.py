@@ -39,12 +39,21 @@ JUDGED = "judged"
 """Name, beside those of the splitters, for the steps that the marker judge names: runs of its labels."""
 
 
-def rule_settings(name: str, given: Mapping[str, Setting]) -> Any:
+_TAKEN: Mapping[object, tuple[str, tuple[type, ...]]] = {
+    float: ("a number", (int, float)),
+    int: ("a whole number", (int,)),
+    bool: ("true or false", (bool,)),
+}
+"""By type of a setting: what it wants, and the types of the values that it takes; the rule itself looks at words."""
+
+
+def rule_settings(name: str, given: Mapping[str, Setting], *, scheduled: bool = True) -> Any:
     """Settings of a rule from a recipe's keys.
 
     Args:
         name: of the rule.
         given: its settings; what is not given keeps the rule's default.
+        scheduled: True if a schedule turns the process weight, which is no setting then.
 
     Raises:
         ValueError: for a rule, key or value that does not exist, naming the nearest.
@@ -54,11 +63,14 @@ def rule_settings(name: str, given: Mapping[str, Setting]) -> Any:
     """
     try:
         rule = rule_named(name)
-        known = settings_keys(rule)
-        for key in given:
+        known = settings_keys(rule, scheduled=scheduled)
+        for key, value in given.items():
             if key not in known:
-                near = nearest_key(key, known) or f"; it has {', '.join(known)}"
+                near = nearest_key(key, [*known]) or f"; it has {', '.join(known) or 'none'}"
                 raise ValueError(f"rule {name} has no setting {key}{near}")
+            wanted, types = _TAKEN.get(known[key], ("", (type(value),)))
+            if type(value) not in types:
+                raise ValueError(f"{key} of rule {name} wants {wanted}, got {value!r}")
         return rule.settings(**given)
     except StepcreditError as error:
         raise ValueError(str(error)) from error
@@ -66,9 +78,10 @@ def rule_settings(name: str, given: Mapping[str, Setting]) -> Any:
         raise ValueError(f"rule {name}: {error}") from error
 
 
-def settings_keys(rule: Rule) -> list[str]:
-    """Names of the settings that a rule has, but for the process weight, which is the schedule's."""
-    return [field.name for field in fields(rule.settings) if field.init and field.name != WEIGHT]  # type: ignore[arg-type]
+def settings_keys(rule: Rule, *, scheduled: bool = True) -> dict[str, object]:
+    """The settings that a rule has and their types, without the process weight where that is the schedule's."""
+    made: Any = rule.settings
+    return {each.name: each.type for each in fields(made) if each.init and not (scheduled and each.name == WEIGHT)}
 
 
 def weighed(settings: Any, process_weight: float) -> Any:

@@ -55,6 +55,8 @@ class XrayBatch:
         sources: what each signal comes from.
         makers: signals that can be computed, by need; `sources` names what from.
         lacking: why a signal that might be there is not, by signal.
+        right_above: the logged reward above which an outcome is right; `None` where a checker said it.
+        warning: what is to be feared of these outcomes; empty if nothing is.
         logged: what the run itself paid each rollout, `None` unknown; empty if it does not say.
         facts: further names and values, for the report.
         continues: takes values by continuation; `None` where no policy is at hand.
@@ -74,6 +76,8 @@ class XrayBatch:
     sources: Mapping[Need, str] = field(default_factory=dict[Need, str])
     makers: Mapping[Need, SignalMaker] = field(default_factory=dict[Need, SignalMaker])
     lacking: Mapping[Need, str] = field(default_factory=dict[Need, str])
+    right_above: float | None = None
+    warning: str = ""
     logged: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
     facts: tuple[tuple[str, str], ...] = ()
     continues: Continuer | None = None
@@ -233,5 +237,6 @@ def _length(need: Need, steps: Steps) -> int:
         Need.LOG_RATIO: len(steps.rollout.completion_ids),
         Need.TOKEN_SCORES: len(steps.rollout.completion_ids),
         Need.VALUES: len(steps) + 1,
+        Need.TESTIMONY: len(steps),
     }
     return single.get(need, 1)

@@ -31,6 +31,7 @@ GIVEN_BY: Mapping[Need, str] = {
     Need.TOKEN_SCORES: "column token_scores",
     Need.OUTCOME_SCORES: "column outcome_score, or a run of judge think-rm or spct",
     Need.PREFERENCES: "pairwise verdicts, which no file or run folder holds",
+    Need.TESTIMONY: "a run of an embedded world, whose claims are read",
 }
 """What would give a signal that is not there."""
 
@@ -155,7 +156,7 @@ def _compared(label: str, given: Mapping[str, Setting]) -> ComparedRule:
     name = label.partition("@")[0]
     rule = rule_named(name)
     try:
-        return ComparedRule(label, rule, name, rule_settings(name, given), given)
+        return ComparedRule(label, rule, name, rule_settings(name, given, scheduled=False), given)
     except ValueError as error:
         raise UsageError(f"--set {label}: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 import numpy as np
 
 from stepcredit.adapters.judging import judge_all
-from stepcredit.adapters.logged import LoggedRollout, outcomes_of, read_log
+from stepcredit.adapters.logged import RIGHT_ABOVE, LoggedRollout, outcomes_of, read_log, threshold_warning
 from stepcredit.adapters.logged.signals import brought_by
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Scale, Tokenizer
@@ -37,18 +37,22 @@ from stepcredit.recipes.report_run import SAVED
 from stepcredit.recipes.session import read_session
 from stepcredit.recipes.status import readable
 from stepcredit.recipes.xray.batch import Cut, XrayBatch, with_brought, with_lengths
+from stepcredit.recipes.xray.manifests import JUDGED, read_shaped
 from stepcredit.report import load_report
 from stepcredit.report.progress import Progress
 from stepcredit.steps import Whole, apply_ranges
 from stepcredit.store.codec import decode
 from stepcredit.store.ledger import Ledger
-from stepcredit.store.run_folder import LEDGER, read_manifest
+from stepcredit.store.run_folder import LEDGER
 from stepcredit.tasks.jsonl import RecordedResponse, read_objects, read_responses
 
 XrayJudge = Literal["markers", "none"]
 """Who gives verdicts on text that has none: judges that ask a model have a verb of their own."""
 
 NO_POLICY = "recorded text has no policy that could go on with it"
+UNREAD = {
+    Need.TESTIMONY: "claims are read by the grammar of the embedded worlds; in written text nothing here reads them"
+}
 OURS = ("steps", "checker", "judge")
 """Sections of `recorded.toml` that are read here."""
 
@@ -59,24 +63,41 @@ class TextSettings:
     """How recorded text is read.
 
     Args:
-        judge: who gives verdicts where none are kept.
+        judge: who gives verdicts where none are kept; `None` takes markers.
         tokenizer: folder or file of the policy's tokenizer; without it a token is a byte.
-        group_by: which solutions are compared with one another.
+        group_by: which solutions are compared with one another; `None` takes those of one problem and model.
         outcome: column of a log with the outcome's number.
         group_size: completions of each prompt of a log.
+        right_above: a reward of a log above it is right, else wrong; `None` takes `RIGHT_ABOVE`.
         input: file of a judge's run, where its folder does not lead there.
         recipe: TOML file of the judge's run.
         overrides: `steps.key=value`, `checker.key=value` and `judge.key=value`.
     """
 
-    judge: XrayJudge = "markers"
+    judge: XrayJudge | None = None
     tokenizer: Path | None = None
-    group_by: GroupBy = "problem-and-model"
+    group_by: GroupBy | None = None
     outcome: str | None = None
     group_size: int | None = None
+    right_above: float | None = None
     input: Path | None = None
     recipe: Path = RECIPE
     overrides: tuple[str, ...] = ()
+
+    @property
+    def judged_by(self) -> XrayJudge:
+        """The judge."""
+        return self.judge or "markers"
+
+    @property
+    def grouping(self) -> GroupBy:
+        """The grouping."""
+        return self.group_by or "problem-and-model"
+
+    @property
+    def threshold(self) -> float:
+        """Where rewards are cut."""
+        return RIGHT_ABOVE if self.right_above is None else self.right_above
 
     @property
     def tokens(self) -> Tokenizer:
@@ -103,8 +124,8 @@ def read_recorded(file: Path, settings: TextSettings, progress: Progress) -> Xra
     recorded = read_responses(file)
     walked = asyncio.run(_walked(recorded, str(file), settings, progress))
     batch = _of_walked(walked, file.name, kind=f"{len(recorded)} recorded solutions", settings=settings)
-    if settings.judge != "none":
-        batch = replace(batch, judge=settings.judge, scale=Scale.BINARY)
+    if settings.judged_by != "none":
+        batch = replace(batch, judge=settings.judged_by, scale=Scale.BINARY)
     return _with_lines(batch, file, recorded)
 
 
@@ -117,18 +138,22 @@ def read_judged(folder: Path, settings: TextSettings) -> XrayBatch:
 
     Raises:
         UsageError: if the file is not there or has changed, or is cut otherwise than in the run.
+        StoreError: if the folder is damaged.
     """
-    manifest = read_manifest(folder)
+    manifest = read_shaped(folder, JUDGED)
     file = _file_of(folder, manifest, settings.input)
     settings = _as_the_run(folder, settings)
     recipe, recorded = settings.loaded, read_responses(file)
     whole = manifest["judge"]["name"] in ("think-rm", "spct")
+    if whole and settings.group_by is not None:
+        told = "judges of whole solutions compare those of a problem: leave --group-by out"
+        raise UsageError(told, item=str(folder))
     splitter = Whole() if whole else splitter_of(recipe.steps)
     if str(splitter) != manifest["steps"]:
         mend = "give the same --recipe and --set steps.... as the run was given"
         raise UsageError(f"the run cut by {manifest['steps']}, this is {splitter}; {mend}", item=str(folder))
     maker = RolloutMaker(settings.tokens, file)
-    grouping = grouped(recorded, "problem" if whole else settings.group_by)
+    grouping = grouped(recorded, "problem" if whole else settings.grouping)
     judge = manifest["judge"]["version"] or ""
     walked: list[Walked] = []
     with readable(folder / LEDGER) as place, Ledger(place, journal=None) as ledger:
@@ -166,7 +191,7 @@ def read_logged(path: Path, settings: TextSettings) -> XrayBatch:
     """
     inner = path / "completions"
     rows = read_log(inner if inner.is_dir() else path, outcome=settings.outcome, group_size=settings.group_size)
-    outcomes = outcomes_of(rows, tokenizer=settings.tokens)
+    outcomes = outcomes_of(rows, tokenizer=settings.tokens, right_above=settings.threshold)
     cuts = asyncio.run(_judged_rows(outcomes, settings))
     names = [outcome.rollout.id for outcome in outcomes]
     batch = XrayBatch(
@@ -174,8 +199,11 @@ def read_logged(path: Path, settings: TextSettings) -> XrayBatch:
         kind=f"{len(rows)} logged rollouts",
         groups=_groups(outcomes),
         cuts=tuple(cuts),
-        judge="" if settings.judge == "none" else settings.judge,
-        scale=None if settings.judge == "none" else Scale.BINARY,
+        judge="" if settings.judged_by == "none" else settings.judged_by,
+        scale=None if settings.judged_by == "none" else Scale.BINARY,
+        lacking=UNREAD,
+        right_above=settings.threshold,
+        warning=threshold_warning(rows, settings.threshold),
         logged=_logged(names, rows),
         facts=_facts(settings),
         no_policy=NO_POLICY,
@@ -193,7 +221,7 @@ def is_log(path: Path) -> bool:
         return False
     if files[0].suffix == ".parquet":
         return True
-    _, row = next(iter(read_objects(files[0])))
+    _, row = next(iter(read_objects(files[0], bare_nan=True)))
     return {"input", "output", "step"} <= row.keys() or {"prompt", "completion", "step"} <= row.keys()
 
 
@@ -205,10 +233,10 @@ async def _walked(
     task = progress.start("reading", total=len(recorded), unit="solutions")
     try:
         async with opened_judge("markers", recipe, server=None, model=None) as (markers, _):
-            judge = None if settings.judge == "none" else markers
+            judge = None if settings.judged_by == "none" else markers
             maker = RolloutMaker(settings.tokens, source)
             parts = WalkParts(maker, checker, splitter_of(recipe.steps), judge, ledger=None, source=source)
-            return await walk(parts, recorded, grouping=grouped(recorded, settings.group_by), task=task)
+            return await walk(parts, recorded, grouping=grouped(recorded, settings.grouping), task=task)
     finally:
         task.finish()
         if pool is not None:
@@ -218,7 +246,7 @@ async def _walked(
 async def _judged_rows(outcomes: Sequence[Outcome], settings: TextSettings) -> list[Cut]:
     recipe = settings.loaded
     async with opened_judge("markers", recipe, server=None, model=None) as (markers, _):
-        judge = None if settings.judge == "none" else markers
+        judge = None if settings.judged_by == "none" else markers
         found = await judge_all(outcomes, splitter_of(recipe.steps), judge, judging=64, timeout_s=None)
     return list(found)
 
@@ -249,7 +277,7 @@ def _of_walked(walked: Sequence[Walked], name: str, *, kind: str, settings: Text
     groups = _groups([item.outcome for item in walked])
     cuts: dict[str, Cut] = {item.rollout.id: item.judgement or item.steps for item in walked}
     ordered = tuple(cuts[outcome.rollout.id] for group in groups for outcome in group.outcomes)
-    batch = XrayBatch(name, kind, groups, ordered, facts=_facts(settings), no_policy=NO_POLICY)
+    batch = XrayBatch(name, kind, groups, ordered, lacking=UNREAD, facts=_facts(settings), no_policy=NO_POLICY)
     return with_lengths(batch)
 
 
@@ -284,9 +312,13 @@ def _with_lines(batch: XrayBatch, file: Path, recorded: Sequence[RecordedRespons
 
 def _labels(row: Mapping[str, Any], steps: Sequence[str] | None, place: str) -> tuple[bool | None, ...] | None:
     """Truth of the steps that a line brings: `labels`, one a step, or `label`, the first wrong one (-1: none)."""
-    if steps is None:
-        return None
     listed, first = row.get("labels"), row.get("label")
+    if steps is None:
+        if listed is not None:
+            raise UsageError(
+                "`labels` need `steps`, the texts that they are of; give both, or leave them out", item=place
+            )
+        return None
     if listed is not None:
         if not isinstance(listed, list) or not all(value in (True, False, None) for value in listed):
             raise UsageError(f"`labels` must be a list of true, false (or 1, 0) and null, got {listed!r}", item=place)

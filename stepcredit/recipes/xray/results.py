@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from stepcredit.adapters.logged import counted
 from stepcredit.core.records import Credit, Judgement
 from stepcredit.credit.rule import Need
 from stepcredit.evaluation.credit_xray import Bounded, RuleXray, step_credit
@@ -36,6 +37,7 @@ def payload_of(
     figures: Sequence[RuleXray],
     *,
     truth_by: str,
+    source: str,
 ) -> dict[str, Any]:
     """All figures as JSON-able mapping; null is unknown.
 
@@ -45,16 +47,20 @@ def payload_of(
         paid: what they paid.
         figures: of those that could pay.
         truth_by: whose truth signs were compared with, empty if nobody's.
+        source: path of what was read: a folder holds the X-ray of one source.
     """
     layout, asked = batch.layout, {compared.label: compared for compared in rules}
     return {
         "of": batch.name,
+        "source": source,
         "kind": batch.kind,
         "rollouts": layout.rollouts,
         "groups": layout.groups,
         "steps": layout.steps,
         "tokens": layout.tokens,
         "unit": layout.unit,
+        "outcomes": asdict(counted(batch.outcomes, batch.right_above)),
+        "warning": batch.warning or None,
         "judge": batch.judge or None,
         "truth": truth_by or None,
         "values": batch.sources.get(Need.VALUES) if Need.VALUES in batch.signals else None,
@@ -87,9 +93,14 @@ def report_of(
         show: solutions shown side by side.
     """
     rows = _rows(batch, paid, gains)
+    outcomes = counted(batch.outcomes, batch.right_above)
     counts = tuple((name, int(payload[name])) for name in ("rollouts", "groups", "steps", "tokens"))
+    counts += tuple((name, int(payload["outcomes"][name])) for name in ("right", "wrong", "unscorable"))
+    cut_at = "" if batch.right_above is None else f"; right is a reward above {batch.right_above:g}"
     facts = (
         *batch.facts,
+        ("outcomes", str(outcomes)),
+        *((("warning", batch.warning),) if batch.warning else ()),
         ("verdicts", batch.judge or "none"),
         ("truth of steps", payload["truth"] or "unknown"),
         *((f"signal {need}", source) for need, source in payload["signals"].items()),
@@ -100,7 +111,7 @@ def report_of(
     listed = [views[index] for index in sorted(views)]
     return ReportData(
         title="credit X-ray",
-        subtitle=batch.kind,
+        subtitle=f"{batch.kind}{cut_at}",
         facts=facts,
         counts=counts,
         tables=tables_of(payload, figures),

@@ -1,9 +1,9 @@
 """`stepcredit credit --compare`: rollouts that are there already under several credit rules, side by side."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import orjson
@@ -18,65 +18,17 @@ from stepcredit.evaluation.credit_xray import RuleXray, credit_xray, value_gains
 from stepcredit.recipes.report_run import PAGE, save_report
 from stepcredit.recipes.xray.batch import XrayBatch
 from stepcredit.recipes.xray.paying import ComparedRule, PaidRules, pay, rules_of
-from stepcredit.recipes.xray.recorded import OURS, TextSettings, is_log, read_judged, read_logged, read_recorded
+from stepcredit.recipes.xray.recorded import is_log, read_judged, read_logged, read_recorded
 from stepcredit.recipes.xray.results import XRAY, payload_of, report_of
+from stepcredit.recipes.xray.settings import TruthBy, XraySettings, refuse_unread
 from stepcredit.recipes.xray.values import VALUES, value_lines, with_continued, with_values_of
 from stepcredit.report import ReportData
 from stepcredit.report.progress import Progress, SilentProgress
 from stepcredit.store.files import FileWriter
-from stepcredit.store.run_folder import read_manifest
-
-TruthBy = Literal["auto", "labels", "verdicts"]
-"""Whose truth signs are compared with: labels where there are any, else verdicts; or one of these alone."""
+from stepcredit.store.run_folder import read_json, read_manifest
 
 MANIFEST = "manifest.json"
 _NAMED = 4
-
-
-@final
-@dataclass(frozen=True)
-class XraySettings:
-    """What is compared, and how.
-
-    Args:
-        out: folder of the result: `report.html`, `xray.json`, and `values.jsonl` if values are taken; `None` writes
-            nothing.
-        compare: rules, as `rules_of` takes them; none compares all.
-        overrides: `RULE.setting=value` for rules; `steps.`, `checker.` and `judge.` keys for recorded text.
-        values: file of values; goes before those of the rollouts' own file.
-        continuations: K of values by continuation.
-        truth: whose truth signs are compared with.
-        arm: of a run of demo or train.
-        seed: of it.
-        round: of it, from 0.
-        problems: takes the first so many problems; `None` all.
-        show: solutions that the page shows side by side.
-        text: how recorded text is read.
-
-    Raises:
-        UsageError: for counts below 1, or values from two places.
-    """
-
-    out: Path | None = None
-    compare: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    values: Path | None = None
-    continuations: int | None = None
-    truth: TruthBy = "auto"
-    arm: str | None = None
-    seed: int | None = None
-    round: int | None = None
-    problems: int | None = None
-    show: int = 12
-    text: TextSettings = field(default_factory=TextSettings)
-
-    def __post_init__(self) -> None:
-        for name in ("continuations", "problems"):
-            given = getattr(self, name)
-            if given is not None and given < 1:
-                raise UsageError(f"{name} must be at least 1, got {given}")
-        if self.values is not None and self.continuations is not None:
-            raise UsageError("values come from --values or from --continuations; leave one out")
 
 
 @final
@@ -89,6 +41,7 @@ class CreditXray:
         left_out: rules that could not, and what is missing.
         payload: all of it as JSON-able mapping, as in `xray.json`.
         data: what the report shows.
+        warning: what is to be feared of the outcomes; empty if nothing is.
         page: `report.html`, `None` if nothing was written.
     """
 
@@ -96,6 +49,7 @@ class CreditXray:
     left_out: Mapping[str, str]
     payload: dict[str, Any]
     data: ReportData
+    warning: str
     page: Path | None
 
 
@@ -116,10 +70,9 @@ def run_xray(path: Path, settings: XraySettings, progress: Progress | None = Non
     Source: own; credit.md 3 and the microscope's figures. Differs: none.
     """
     screen = progress or SilentProgress()
-    sections, rule_keys = _parted(settings.overrides)
-    rules = rules_of(settings.compare, rule_keys)
-    _refuse_out(settings.out)
-    batch = _read(path, settings, sections, screen)
+    rules = rules_of(settings.compare, [text for text in settings.overrides if text not in settings.of_text])
+    _refuse_out(settings.out, path)
+    batch = _read(path, settings, screen)
     if settings.values is not None:
         batch = with_values_of(batch, settings.values)
     elif settings.continuations is not None:
@@ -131,11 +84,10 @@ def run_xray(path: Path, settings: XraySettings, progress: Progress | None = Non
     by, truth = _truth(batch, settings.truth)
     gains = _gains(batch)
     figures = credit_xray(batch.layout, paid.advantages, truth=truth, gains=gains)
-    payload = payload_of(batch, rules, paid, figures, truth_by=by)
+    payload = payload_of(batch, rules, paid, figures, truth_by=by, source=_source(path))
     data = report_of(batch, paid, figures, payload, gains=_shown_gains(batch), truth=truth, show=settings.show)
-    taken = batch if settings.continuations is not None else None
-    page = None if settings.out is None else _written(settings.out, payload, data, taken=taken)
-    return CreditXray(figures, paid.left_out, payload, data, page)
+    page = None if settings.out is None else _written(settings.out, settings, payload, data, batch=batch)
+    return CreditXray(figures, paid.left_out, payload, data, batch.warning, page)
 
 
 def json_of(payload: Mapping[str, Any]) -> bytes:
@@ -143,38 +95,44 @@ def json_of(payload: Mapping[str, Any]) -> bytes:
     return orjson.dumps(dict(payload), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
-def _parted(overrides: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Overrides of recorded text, and those of rules."""
-    mine = tuple(text for text in overrides if text.split(".")[0].strip() in OURS)
-    return mine, tuple(text for text in overrides if text not in mine)
+def _source(path: Path) -> str:
+    return str(path.resolve())
 
 
-def _refuse_out(out: Path | None) -> None:
-    """Refuse a folder that holds something else than an earlier X-ray."""
+def _refuse_out(out: Path | None, path: Path) -> None:
+    """Refuse a folder that holds something else than an earlier X-ray of the same input."""
     if out is None or not out.exists():
         return
     if not out.is_dir():
         raise UsageError("--out must be a folder, and this is a file", item=str(out))
     if (out / MANIFEST).exists() or (any(out.iterdir()) and not (out / XRAY).exists()):
         raise UsageError("the folder holds something else; give --out a folder of its own", item=str(out))
+    if not (out / XRAY).exists():
+        return
+    there = read_json(out, XRAY)
+    held = there.get("source") if isinstance(there, dict) else None
+    if held != _source(path):
+        of = "another input" if held is None else str(held)
+        raise UsageError(f"the folder holds the X-ray of {of}; give --out a folder of its own", item=str(out))
 
 
-def _read(path: Path, settings: XraySettings, sections: tuple[str, ...], screen: Progress) -> XrayBatch:
-    text = replace(settings.text, overrides=(*settings.text.overrides, *sections))
+def _read(path: Path, settings: XraySettings, screen: Progress) -> XrayBatch:
+    text = replace(settings.text, overrides=(*settings.text.overrides, *settings.of_text))
     if not path.exists():
         raise UsageError("there is no such file or folder", item=str(path))
     if path.is_dir() and (path / MANIFEST).exists():
         manifest = read_manifest(path)
         if manifest.get("verb") in ("judge", "run"):
-            _refuse_arm(path, settings)
+            refuse_unread(settings, "judged", item=str(path))
             return _some(read_judged(path, text), settings)
         return _trained(path, settings, manifest)
-    _refuse_arm(path, settings)
     if is_log(path):
+        refuse_unread(settings, "log", item=str(path))
         return _some(read_logged(path, text), settings)
     if path.is_dir():
         wanted = "a run folder of demo, train, judge or run, or the log of a TRL or verl run"
         raise UsageError(f"the folder holds neither: {wanted}", item=str(path))
+    refuse_unread(settings, "file", item=str(path))
     return _some(read_recorded(path, text, screen), settings)
 
 
@@ -184,14 +142,9 @@ def _trained(path: Path, settings: XraySettings, manifest: Mapping[str, Any]) ->
     if not is_trained(manifest):
         verb = manifest.get("verb", "another verb")
         raise UsageError(f"a run of {verb} keeps no rollouts; wanted one of demo, train, judge or run", item=str(path))
+    refuse_unread(settings, "trained", item=str(path))
     run = arm_run(path, arm=settings.arm, seed=settings.seed)
     return read_trained(run, round_index=settings.round, problems=settings.problems)
-
-
-def _refuse_arm(path: Path, settings: XraySettings) -> None:
-    for name in ("arm", "seed", "round"):
-        if getattr(settings, name) is not None:
-            raise UsageError(f"--{name} is of a run of demo or train, and this is none; leave it out", item=str(path))
 
 
 def _some(batch: XrayBatch, settings: XraySettings) -> XrayBatch:
@@ -249,11 +202,15 @@ def _shown_gains(batch: XrayBatch) -> tuple[Credit, ...]:
     return credited
 
 
-def _written(out: Path, payload: Mapping[str, Any], data: ReportData, *, taken: XrayBatch | None) -> Path:
-    """Write the result, and the values of a batch whose values were taken now."""
+def _written(
+    out: Path, settings: XraySettings, payload: Mapping[str, Any], data: ReportData, *, batch: XrayBatch
+) -> Path:
+    """Write the result, and values that were taken now; those of an earlier X-ray stay only if they were read."""
     files = FileWriter(out)
-    if taken is not None:
-        files.write(VALUES, b"".join(value_lines(taken)))
+    if settings.continuations is not None:
+        files.write(VALUES, b"".join(value_lines(batch)))
+    elif settings.values is None or settings.values.resolve() != (out / VALUES).resolve():
+        (out / VALUES).unlink(missing_ok=True)
     save_report(out, data)
     files.write(XRAY, json_of(payload))
     return out / PAGE

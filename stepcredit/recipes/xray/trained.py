@@ -5,25 +5,30 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 from jaxtyping import Float64
+from pydantic import ValidationError
 
-from stepcredit.core.errors import UsageError
+from stepcredit.core.errors import StoreError, UsageError
 from stepcredit.core.pack import pack_of_rollouts
 from stepcredit.core.protocols import Scale
 from stepcredit.core.records import Group, Judgement, Outcome, Rollout, Steps
 from stepcredit.core.seeds import derive
 from stepcredit.credit.rule import Need
+from stepcredit.judges.intrinsic.claims import world_claims
 from stepcredit.judges.montecarlo import MonteCarloSettings, MonteCarloValues
 from stepcredit.judges.together import together
+from stepcredit.judges.witness import witnessed
+from stepcredit.recipes.arm_rules.arm import WitnessPart
 from stepcredit.recipes.demo_settings import WorldPart
 from stepcredit.recipes.extras import missing_modules, require_extra
-from stepcredit.recipes.loading import nearest_key
+from stepcredit.recipes.loading import Section, nearest_key
 from stepcredit.recipes.status import readable
 from stepcredit.recipes.world import WorldTask, checkpoint_exists, true_steps
 from stepcredit.recipes.xray.batch import Cut, Entries, SignalMaker, XrayBatch, with_lengths
+from stepcredit.recipes.xray.manifests import ARM, ARMS, read_shaped
 from stepcredit.report.progress import Task
 from stepcredit.steps import align, splitter
 from stepcredit.store.codec import decode
@@ -36,6 +41,7 @@ from stepcredit.training.sample import STAGE as ROLLOUTS
 
 SLOTS = 1024
 _TOKENS = 4096
+P = TypeVar("P", bound=Section)
 _SEED = re.compile(r"(?P<arm>.+)-seed(?P<seed>\d+)")
 
 
@@ -56,8 +62,12 @@ class ArmRun:
 
     @property
     def task(self) -> WorldTask:
-        """The world that was asked."""
-        return WorldTask(WorldPart.model_validate(self.manifest["recipe"]["world"]))
+        """The world that was asked.
+
+        Raises:
+            StoreError: if the manifest does not say it as a run does.
+        """
+        return WorldTask(_part(WorldPart, self.manifest["recipe"]["world"], self.folder))
 
     @property
     def name(self) -> str:
@@ -80,9 +90,11 @@ def arm_run(path: Path, *, arm: str | None, seed: int | None) -> ArmRun:
 
     Raises:
         UsageError: for an arm or seed that the run does not have.
+        StoreError: if a manifest is damaged.
     """
     manifest = read_manifest(path)
     if "arm" in manifest:
+        manifest = read_shaped(path, ARM)
         _refuse_other(path, manifest, arm=arm, seed=seed)
         return ArmRun(path, manifest, path.parent.parent / "checkpoints" / "policy")
     found = _arms(path)
@@ -127,6 +139,7 @@ def read_trained(run: ArmRun, *, round_index: int | None, problems: int | None) 
     steps = [cut.steps if isinstance(cut, Judgement) else cut for cut in cuts]
     judge = settings["judge"] if any(isinstance(cut, Judgement) for cut in cuts) else ""
     makers, lacking = _log_ratio(run)
+    sources = {Need.LOG_RATIO: "recorded log probabilities less those of the starting checkpoint"} if makers else {}
     batch = XrayBatch(
         name=f"{run.name}, round {index}",
         kind=f"world {task.name}, arm {run.name}, round {index}",
@@ -136,14 +149,34 @@ def read_trained(run: ArmRun, *, round_index: int | None, problems: int | None) 
         scale=Scale.BINARY if judge else None,
         labels={each.rollout.id: true_steps(each) for each in steps},
         labels_by="the world's own truth",
-        makers=makers,
-        sources={Need.LOG_RATIO: "recorded log probabilities less those of the starting checkpoint"} if makers else {},
+        makers={**makers, Need.TESTIMONY: _testimony(run)},
+        sources={**sources, Need.TESTIMONY: "what the solutions of each problem say of each other's steps"},
         lacking=lacking,
         facts=(("world", task.name), ("arm", run.name), ("round", str(index))),
         continues=_Continued(run, task, index),
         round=index,
     )
     return with_lengths(batch)
+
+
+def _part(kind: type[P], given: Mapping[str, Any], folder: Path) -> P:
+    """A section of the recipe that a manifest keeps."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        wrong = f"the manifest is damaged: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}"
+        raise StoreError(wrong, item=str(folder / "manifest.json")) from error
+
+
+def _testimony(run: ArmRun) -> SignalMaker:
+    """Hears the witnesses as training does, with the arm's own settings of whose word counts."""
+    settings = _part(WitnessPart, run.manifest["settings"].get("witnesses", {}), run.folder).settings()
+
+    def made(cuts: Sequence[Steps]) -> Entries:
+        heard = witnessed(cuts, world_claims, settings=settings)
+        return {steps.rollout.id: column for steps, column in zip(cuts, heard, strict=True)}
+
+    return made
 
 
 def _refuse_other(path: Path, manifest: Mapping[str, Any], *, arm: str | None, seed: int | None) -> None:
@@ -154,13 +187,13 @@ def _refuse_other(path: Path, manifest: Mapping[str, Any], *, arm: str | None, s
 
 def _arms(path: Path) -> list[ArmRun]:
     """The arms that have begun, in the order of the recipe, their seeds in order."""
-    order: list[str] = list(read_manifest(path).get("arms", []))
+    order: list[str] = read_shaped(path, ARMS)["arms"]
     policy = path / "checkpoints" / "policy"
     found: list[tuple[int, int, ArmRun]] = []
     for folder in sorted((path / "arms").glob("*-seed*")) if (path / "arms").is_dir() else []:
         named = _SEED.fullmatch(folder.name)
         if named and (folder / LEDGER).exists() and named["arm"] in order:
-            run = ArmRun(folder, read_manifest(folder), policy)
+            run = ArmRun(folder, read_shaped(folder, ARM), policy)
             found.append((order.index(named["arm"]), int(named["seed"]), run))
     return [run for _, _, run in sorted(found, key=lambda each: each[:2])]
 
