@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from stepcredit.adapters.trl.refusals import check_liger
+from stepcredit.adapters.trl.settings import StepCredit
 from stepcredit.adapters.trl.versions import NEWEST, OLDEST, check_version
 from stepcredit.core.errors import MachineError, StepcreditError, UsageError
 from stepcredit.core.records import Steps, Verdict
 from stepcredit.credit.grpo import GrpoSettings
 from stepcredit.credit.grpo_ps import GrpoPsSettings
+from stepcredit.credit.scored.math_shepherd import MathShepherdSettings
 from stepcredit.credit.tp_grpo import TpGrpoSettings
 from stepcredit.judges.oracle import OracleJudge
+from stepcredit.steps import Fixed
 from stepcredit.tasks.reflection_world import WORLD_E
 
 cases = pytest.importorskip("trl_cases", reason="TRL is not installed: pip install 'stepcredit[trl]'")
