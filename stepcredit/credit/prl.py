@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Shaped
 
 from stepcredit.core.errors import CreditError, UsageError
 from stepcredit.core.layout import Layout
@@ -87,7 +87,7 @@ def prl(
     *,
     settings: PrlSettings,
     bonus: Float[np.ndarray, " N"] | None = None,
-    trained: Float[np.ndarray, " T"] | None = None,
+    trained: Shaped[np.ndarray, " T"] | None = None,
 ) -> Float32[np.ndarray, " T"]:
     """Advantage of every token: its rollout's standardised reward, less the KL cost of what its step still leads to.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64, Shaped
 
 from stepcredit.core.errors import CreditError
 from stepcredit.core.layout import Layout
@@ -182,7 +182,7 @@ def finished(
     return paid
 
 
-def written(trained: Float[np.ndarray, " T"] | None, tokens: int) -> Bool[np.ndarray, " T"]:
+def written(trained: Shaped[np.ndarray, " T"] | None, tokens: int) -> Bool[np.ndarray, " T"]:
     """[T] True for tokens that the policy wrote.
 
     Args:
