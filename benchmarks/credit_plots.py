@@ -48,7 +48,7 @@ def along_the_rounds(
 ) -> None:
     """One row a question, one column a figure of `along`: means over runs, with the range of the runs, as an SVG file.
 
-    Arms of a length of their own (`rounds`) are left out.
+    Arms that others stand beside are in their row too. Arms of a length of their own (`rounds`) are left out.
     """
     drawn = {arm: part for arm, part in arms.items() if "rounds" not in part and by_place(lines, arm)}
     asked = list(dict.fromkeys(str(part["question"]) for part in drawn.values() if part["question"] != "all"))
@@ -57,7 +57,8 @@ def along_the_rounds(
     figure = Figure(figsize=(12.5, 2.6 * len(asked)), layout="constrained")
     grid = figure.subplots(len(asked), len(along), squeeze=False)
     for question, row in zip(asked, grid, strict=True):
-        shown = {arm: part for arm, part in drawn.items() if part["question"] in ("all", question)}
+        beside = {part.get("beside") for part in drawn.values() if part["question"] == question}
+        shown = {arm: part for arm, part in drawn.items() if part["question"] in ("all", question) or arm in beside}
         for (name, label), panel in zip(along.items(), row, strict=True):
             for place, (arm, part) in enumerate(shown.items()):
                 runs = list(by_place(lines, arm).values())
