@@ -241,8 +241,9 @@ def all_rules() -> dict[str, Rule]:
             raise UsageError(f"{where}: the name is taken; rename it in its package, or uninstall that")
         try:
             rule = entry.load()
-        except (ImportError, AttributeError, SyntaxError) as error:
-            told = f"cannot be loaded ({error}); mend or update the package that names it, or uninstall it"
+        except Exception as error:  # another package's code may raise anything
+            said = f"{type(error).__name__}: {error}"
+            told = f"cannot be loaded ({said}); mend or update the package that names it, or uninstall it"
             raise UsageError(f"{where}: {told}") from error
         if not isinstance(rule, Rule):
             raise UsageError(f"{where}: got {type(rule).__name__}, wanted a stepcredit.credit.Rule")

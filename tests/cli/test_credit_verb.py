@@ -84,11 +84,16 @@ def test_two_inputs_of_one_name_do_not_share_a_folder(
 
 @pytest.mark.parametrize(
     ("target", "told"),
-    [("nowhere_at_all:RULE", "No module named 'nowhere_at_all'"), ("json:RULE", "has no attribute 'RULE'")],
+    [
+        ("nowhere_at_all:RULE", "No module named 'nowhere_at_all'"),
+        ("json:RULE", "has no attribute 'RULE'"),
+        ("unfinished:RULE", "TypeError: Rule.__init__() missing"),
+    ],
 )
 def test_a_rule_of_a_broken_package_is_the_users_to_mend(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], target: str, told: str
 ) -> None:
+    (tmp_path / "unfinished.py").write_text("from stepcredit.credit import Rule\n\nRULE = Rule()\n")
     info = tmp_path / "broken-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")

@@ -35,10 +35,14 @@ PRL = {"title": "PRL", "rule": "prl"}
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"rule": "prll"}, "did you mean prl|nearest|prl"),
+        ({"rule": "prll"}, "credit rule 'prll' is unknown; did you mean 'prl'"),
         ({"settings": {"etaa": 3.0}}, "no setting etaa.*eta"),
         ({"settings": {"eta": 0.0}}, "eta must be above 0"),
-        ({"settings": {"process_weight": 0.5}}, "no setting process_weight"),
+        (
+            {"settings": {"process_weight": 0.5}},
+            "process_weight of rule prl is turned by the arm's schedule: write process_weight and schedule in the arm",
+        ),
+        ({"rule": "rloo", "settings": {"process_weight": 0.5}}, "rule rloo has no setting process_weight; it has none"),
         ({"rule": "think_rm"}, "rule think_rm reads verdicts: name a judge"),
         (
             {"rule": "think_rm", "judge": "markers"},

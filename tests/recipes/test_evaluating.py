@@ -7,7 +7,7 @@ import pytest
 from labelled_cases import asked, critic, solution, write_set
 from recorded_cases import Heard, call
 
-from stepcredit.core.errors import BudgetError, PartialError, UsageError
+from stepcredit.core.errors import BudgetError, PartialError, StoreError, UsageError
 from stepcredit.evaluation.named_sets import SETS, read_set
 from stepcredit.recipes.evaluating import run_evaluation
 from stepcredit.recipes.evaluating.judges import JUDGES
@@ -148,6 +148,9 @@ def test_what_cannot_be_compared_is_refused_before_any_work(file: str, tmp_path:
         run_evaluation(file, asked(tmp_path / "run", compare=tmp_path))
     with pytest.raises(UsageError, match="cannot be compared with itself"):
         asked(tmp_path / "run", compare=tmp_path / "run")
+    (tmp_path / "manifest.json").write_text('{"verb": "evaluate", "input": {"name": "other", "sha256": 3}}')
+    with pytest.raises(StoreError, match=r"the manifest is damaged: under input\.sha256 it has int '3', no str"):
+        run_evaluation(file, asked(tmp_path / "run", compare=tmp_path))
     assert not (tmp_path / "run").exists()
 
 

@@ -65,6 +65,9 @@ def rule_settings(name: str, given: Mapping[str, Setting], *, scheduled: bool = 
         rule = rule_named(name)
         known = settings_keys(rule, scheduled=scheduled)
         for key, value in given.items():
+            if key == WEIGHT and WEIGHT not in known and has_weight(rule.settings()):
+                mend = f"write {WEIGHT} and schedule in the arm, not under its settings"
+                raise ValueError(f"{WEIGHT} of rule {name} is turned by the arm's schedule: {mend}")
             if key not in known:
                 near = nearest_key(key, [*known]) or f"; it has {', '.join(known) or 'none'}"
                 raise ValueError(f"rule {name} has no setting {key}{near}")

@@ -14,6 +14,7 @@ from stepcredit.evaluation.first_error import CLEAN, exact
 from stepcredit.recipes.evaluating.figures import Figures, Row
 from stepcredit.recipes.evaluating.settings import MetricsPart
 from stepcredit.store.run_folder import RunFolder, read_manifest
+from stepcredit.store.shapes import EVALUATED, read_shaped
 
 PREDICTIONS = "predictions.jsonl"
 """File of a run: one solution a line, with label, prediction and step scores."""
@@ -77,10 +78,12 @@ def check_comparable(other: Path, sha256: str) -> None:
 
     Raises:
         UsageError: naming what it is instead.
+        StoreError: if its manifest is damaged.
     """
-    manifest = read_manifest(other)
-    if manifest.get("verb") != VERB:
-        raise UsageError(f"--compare names a run of `evaluate`, this is one of {manifest.get('verb')}", item=str(other))
+    verb = read_manifest(other).get("verb")
+    if verb != VERB:
+        raise UsageError(f"--compare names a run of `evaluate`, this is one of {verb}", item=str(other))
+    manifest = read_shaped(other, EVALUATED)
     if manifest["input"]["sha256"] != sha256:
         name = manifest["input"]["name"]
         raise UsageError(
@@ -113,7 +116,7 @@ def compare_runs(figures: Figures, other: Path, part: MetricsPart, *, judge: str
     compared = None
     if wrong.any() and not wrong.all():
         compared = compare_first_error(labels, mine, second, seed=part.seed, resamples=part.resamples)
-    name = read_manifest(other)["judge"]["name"]
+    name = read_shaped(other, EVALUATED)["judge"]["name"]
     return PairedJudges(judge, name, len(both), compared, mcnemar(exact(labels, mine), exact(labels, second)))
 
 

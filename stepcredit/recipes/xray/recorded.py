@@ -37,13 +37,13 @@ from stepcredit.recipes.report_run import SAVED
 from stepcredit.recipes.session import read_session
 from stepcredit.recipes.status import readable
 from stepcredit.recipes.xray.batch import Cut, XrayBatch, with_brought, with_lengths
-from stepcredit.recipes.xray.manifests import JUDGED, read_shaped
 from stepcredit.report import load_report
 from stepcredit.report.progress import Progress
 from stepcredit.steps import Whole, apply_ranges
 from stepcredit.store.codec import decode
 from stepcredit.store.ledger import Ledger
 from stepcredit.store.run_folder import LEDGER
+from stepcredit.store.shapes import JUDGED, read_shaped
 from stepcredit.tasks.jsonl import RecordedResponse, read_objects, read_responses
 
 XrayJudge = Literal["markers", "none"]

@@ -28,12 +28,12 @@ from stepcredit.recipes.loading import Section, nearest_key
 from stepcredit.recipes.status import readable
 from stepcredit.recipes.world import WorldTask, checkpoint_exists, true_steps
 from stepcredit.recipes.xray.batch import Cut, Entries, SignalMaker, XrayBatch, with_lengths
-from stepcredit.recipes.xray.manifests import ARM, ARMS, read_shaped
 from stepcredit.report.progress import Task
 from stepcredit.steps import align, splitter
 from stepcredit.store.codec import decode
 from stepcredit.store.ledger import Ledger
 from stepcredit.store.run_folder import LEDGER, read_checkpoint, read_manifest
+from stepcredit.store.shapes import ARM, ARMS, read_shaped
 from stepcredit.training.evaluate import STAGE as JUDGEMENTS
 from stepcredit.training.history import STAGE as ROUNDS
 from stepcredit.training.rounds import checkpoint_name

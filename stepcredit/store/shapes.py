@@ -1,4 +1,4 @@
-"""Shape of the manifests that the X-ray reads: what is not as a run writes it is damage, and no bug of ours."""
+"""Shape of the manifests that a run reads of another: what is not as a run writes it is damage, and no bug of ours."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +19,9 @@ JUDGED: Shape = {
     "steps": (str,),
 }
 """Of a run of `judge` or `run`."""
+
+EVALUATED: Shape = {"input.name": (str,), "input.sha256": (str,), "judge.name": (str,)}
+"""Of a run of `evaluate`."""
 
 ARM: Shape = {
     "arm": (str,),
