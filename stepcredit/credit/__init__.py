@@ -1,6 +1,8 @@
 """Credit: Judgement -> Credit. One rule a file over one algebra; this is the table of rules.
 
 A rule is a plain function `(layout, signals..., *, settings) -> float32[T]`; the table says which signals, in order.
+A completion that was cut short is paid like any other, by the outcome that the checker gave it (most give wrong): no rule
+asks how it ended. What groups without spread get is said in each rule.
 Other packages add rules through the entry-point group `stepcredit.rules`, each pointing to a `Rule`.
 """
 
@@ -93,7 +95,7 @@ RULES: dict[str, Rule] = {
         outcome_part=None,
         source="arXiv:2312.08935",
         optional={Need.VALUES: lambda settings: settings.critic},
-        additive=never,
+        additive=lambda settings: not settings.critic and settings.gamma * settings.lam == 0.0,
     ),
     "prime": Rule(
         function=prime.prime,
@@ -125,6 +127,7 @@ RULES: dict[str, Rule] = {
         unit="step",
         outcome_part=pure.outcome_part,
         source="arXiv:2504.15275",
+        optional={Need.TRAINED: never},
         additive=lambda settings: settings.process_weight == 0.0,
     ),
     "q_rm": Rule(

@@ -186,12 +186,13 @@ def _signals(
         Need.LOG_RATIO: rng.normal(size=coarse.tokens),
         Need.TOKEN_SCORES: rng.normal(size=coarse.tokens),
         Need.BONUS: rng.normal(size=coarse.rollouts),
-        Need.OUTCOME_SCORES: rng.normal(size=coarse.rollouts),
+        Need.OUTCOME_SCORES: rng.uniform(0.0, 1.0, coarse.rollouts),
         Need.TRAINED: np.ones(coarse.tokens),
         Need.PREFERENCES: np.concatenate([_antisymmetric(int(size), rng) for size in coarse.rollouts_of_group]),
     }
     scores, flags = rng.uniform(-1.0, 1.0, coarse.steps), rng.integers(0, 2, coarse.steps).astype(np.float64)
     values = rng.uniform(0.0, 1.0, coarse.steps + coarse.rollouts)
+    values[coarse.step_starts[1:] + np.arange(coarse.rollouts)] = 0.0  # nothing is to come at an end
     scaled = scores if lowest_score < 0.0 else (scores + 1.0) / 2.0
     before = {Need.SCORES: scaled, Need.FLAGS: flags, Need.NEUTRAL: np.zeros(coarse.steps), Need.VALUES: values}
     before[Need.TESTIMONY] = scores

@@ -287,7 +287,7 @@ def softmin(scores: Float[np.ndarray, " S"], layout: Layout, *, temperature: flo
     Args:
         scores: [S] one score a step, higher is better.
         layout: where the steps are.
-        temperature: towards 0 the worst step keeps its score and the others get 0; `inf` gives score / K.
+        temperature: towards 0 the worst step keeps its score (equals share it), others get 0; `inf` gives score / K.
 
     Returns:
         [S] reweighted scores; a rollout with an unknown step is unknown altogether, since any step may be its worst.

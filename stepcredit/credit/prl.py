@@ -33,14 +33,14 @@ class PrlSettings:
 
     Args:
         eta: nats of log-ratio to go that weigh as much as one unit of the standardised outcome; published values lie in
-            100 to 300, 100 is FRPO's beta of 0.01; `inf` is GRPO.
+            100 to 300, 100 is FRPO's beta of 0.01; `inf` leaves the outcome alone, as `outcome_part` has it.
         own_step: see `OwnStep`; only `all` is unbiased for the KL cost (credit.md 1.8).
         order: see `Order`; only `advantage_first` pays tokens with a group baseline.
         baseline: see `Baseline`; the second lowers the variance and not the mean, and is neither version's.
         zero_spread: see `ZeroSpread`.
         std: standard deviation of the outcome: `sample` in PRL's code, `population` in FRPO's paper.
         epsilon: added to it.
-        process_weight: scales the log-ratio; 0 is GRPO, and the bonus where there is one.
+        process_weight: scales the log-ratio; 0 leaves the outcome alone, and the bonus where there is one.
         bonus_weight: scales the bonus, standardised in its group, whatever the process weight; 0 reads none.
     """
 
@@ -108,14 +108,16 @@ def prl(
         layout: the batch in PRL's steps: 256 tokens, lines, single tokens.
         rewards: [N] +1 right, -1 wrong, NaN unscorable.
         log_ratio: [T] log pi_old - log pi_ref in nats. An unknown or infinite one (the reference gives the token no
-            probability) makes the earlier tokens and its own step unknown (NaN), within its rollout.
+            probability) makes unknown (NaN) what sums it, within its rollout: the earlier steps, and of its own what
+            `own_step` counts; the tokens up to it under `process_first`; all of it under `process_grouped`.
         settings: the dials.
         bonus: [N] exploration bonus; a rollout without a known one gets no advantage.
         trained: [T] 1 for tokens that the policy wrote; the others get 0, and their log-ratios count 0, whatever they
             hold. `None` counts all. Not read with process weight 0.
 
     Returns:
-        [T] advantages; NaN for unscorable rollouts, unknown log-ratios, and groups with fewer than two scorable ones.
+        [T] advantages; NaN for unscorable rollouts, unknown log-ratios, and groups with fewer than two scorable ones
+        (but under `process_first`, which has no baseline).
 
     Raises:
         CreditError: if a column does not fit the layout, or `bonus_weight` asks for a bonus and none is given.
@@ -150,7 +152,9 @@ def prl(
 def outcome_part(
     layout: Layout, rewards: Float[np.ndarray, " N"], *, settings: PrlSettings
 ) -> Float32[np.ndarray, " T"]:
-    """What `prl` gives without log-ratios and bonus: `grpo` with the same std, or R under `process_first`.
+    """What `prl` gives without log-ratios and bonus: z(r), under `process_grouped` z(R), under `process_first` R.
+
+    z(r) is `grpo` with the same standard deviation; under std `none` it is R less its mean, half of that.
 
     Args:
         layout: the batch.
@@ -170,7 +174,7 @@ def outcome_part(
 
 
 def is_additive(settings: PrlSettings) -> bool:
-    """True if cutting steps in two changes no credit: the whole own step counts, and no mean is taken over steps."""
+    """True if cutting a step in two leaves its first token's credit: the whole own step counts, no mean of steps."""
     return settings.beta == 0.0 or (settings.own_step == "all" and settings.order != "process_grouped")
 
 

@@ -30,8 +30,8 @@ def rloo(layout: Layout, rewards: Float[np.ndarray, " N"], *, settings: RlooSett
         settings: none.
 
     Returns:
-        [T] advantages in the unit of the rewards. 0 in groups whose rewards do not differ; NaN for unscorable rollouts,
-        and in groups with fewer than two scorable ones.
+        [T] advantages in the unit of the rewards. 0 (but for rounding) in groups whose rewards do not differ; NaN for
+        unscorable rollouts, and in groups with fewer than two scorable ones.
 
     Raises:
         CreditError: if `rewards` has not one entry a rollout.

@@ -120,7 +120,9 @@ def rlsp(
 def outcome_part(
     layout: Layout, rewards: Float[np.ndarray, " N"], *, settings: RlspSettings
 ) -> Float32[np.ndarray, " T"]:
-    """What `rlsp` gives without bonus and judge: `grpo` under `group`; 0 under `critic`, which knows only the mix.
+    """What `rlsp` gives without bonus and judge: the standardised `right` or `wrong` under `group`.
+
+    Under `critic` it is 0 by definition: there the mix is one reward, and no part of its GAE is the outcome's alone.
 
     Args:
         layout: the batch.

@@ -27,7 +27,8 @@ class Need(StrEnum):
     SCORES = "scores"
     """[S] step scores, NaN unknown (`core.columns.scores_of`)."""
     LOG_RATIO = "log_ratio"
-    """[T] log pi_old(token) - log pi_ref(token) in nats, both from the trainer's own forward pass; additive."""
+    """[T] log pi_old(token) - log pi_ref(token) in nats, both from the trainer's own forward pass where there is one;
+    additive."""
     VALUES = "values"
     """[S + N] node values: for each rollout one before each of its steps, then one for its end."""
     TOKEN_SCORES = "token_scores"  # noqa: S105 -- no password
@@ -95,8 +96,9 @@ class Rule:
         source: paper or spec section.
         optional: signals that the function takes by keyword, under the need's name, and that may be left out: each with
             a function of the settings that says whether they ask for it (`never` if none does).
-        additive: says of the settings whether cutting a step in two, its number copied to both halves, leaves all
-            credit as it was (`credit.additive.check_additive` tries it); None if nothing is declared.
+        additive: says of the settings whether cutting a step in two, its number copied to both halves, leaves the
+            credit of its first token as it was, or for rules of node values the rollout's total (credit.md 3.2;
+            `credit.additive.check_additive` tries it); None if nothing is declared.
         whole: says of the settings whether all tokens of a rollout get one number, so that a loss of whole rollouts
             (`gspo`) may follow.
     """

@@ -67,8 +67,8 @@ def witness(
     Args:
         layout: the batch in steps.
         rewards: [N] above 0 right, below 0 wrong, NaN unscorable (its tokens get NaN).
-        testimony: [S] above 0 borne out, below 0 refuted, at most 1 in size; NaN or 0 where nobody testifies or both
-            sides weigh the same. Any signed step score will do.
+        testimony: [S] above 0 borne out, below 0 refuted, at most 1 in size; NaN where nobody testifies, 0 where both
+            sides weigh the same: that is heard, and counts in the mean. Any signed step score will do.
         settings: the dials.
 
     Returns:

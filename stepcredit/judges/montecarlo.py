@@ -88,7 +88,9 @@ class MonteCarloValues:
         settings: how prefixes are continued.
         align: makes the text of a continuation from its ids.
 
-    Source: Kazemnejad et al. 2024, arXiv:2410.01679; credit.md 2.1. Differs: none.
+    Source: Kazemnejad et al. 2024, arXiv:2410.01679; credit.md 2.1. Differs: the released code scores a continuation
+    that is cut 0, whatever it holds; here it is worth what a rollout of the same text is, so that values are those of
+    the reward that is trained on.
     """
 
     def __init__(

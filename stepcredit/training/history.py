@@ -52,6 +52,8 @@ class RoundRow:
         start_kl_k1: the same as the plain mean of the log-ratio: times the tokens of a rollout, that of a rollout.
         zero_spread: share of the groups in which all outcomes are equal.
         guarded_ratios: log-ratios to a reference that were NaN or infinite, and so left unknown, in this round.
+        outcome_size: mean absolute outcome part of the credit of a token; `None` if the rule has none.
+        process_size: the same of the rest.
         broken: recomputed logprobs that are NaN.
         impossible: trained tokens to which the trainer or the sampler gives next to no probability.
     """
@@ -88,6 +90,8 @@ class RoundRow:
     start_kl_k1: float | None = None
     zero_spread: float | None = None
     guarded_ratios: int | None = None
+    outcome_size: float | None = None
+    process_size: float | None = None
     broken: int | None = None
     impossible: int | None = None
 

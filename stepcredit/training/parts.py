@@ -38,6 +38,37 @@ class CreditRule(Protocol):
 
 @final
 @dataclass(frozen=True)
+class CreditSizes:
+    """How much the two streams of a round's credit weigh, token by token (credit.md 1.8).
+
+    Args:
+        outcome: mean absolute outcome part; `None` if the rule has none, or nothing was kept.
+        process: mean absolute rest.
+    """
+
+    outcome: float | None
+    process: float | None
+
+
+class CreditScale(Protocol):
+    """Tells the sizes of the two streams of what a `CreditRule` pays on the same."""
+
+    def __call__(
+        self,
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        /,
+        *,
+        process_weight: float,
+        round_index: int,
+        signals: RoundSignals,
+    ) -> CreditSizes:
+        """Sizes over the rollouts that are kept."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
 class Measurement:
     """What the current policy is worth on held-out problems.
 
@@ -159,6 +190,7 @@ class Parts:
         spent: tokens so far beside sampling and training; `None` leaves them unknown in the rows.
         proposer: joins the splitter's steps into those that it proposes, before anything is judged; `None` leaves them.
         learning: judges that learn in every round; `None` if none does.
+        scale: sizes of what the rule pays; `None` leaves them unknown in the rows.
     """
 
     tasks: TaskSet
@@ -178,6 +210,7 @@ class Parts:
     spent: Callable[[], SpentTokens] | None = None
     proposer: Proposer | None = None
     learning: Learning | None = None
+    scale: CreditScale | None = None
 
 
 OldLogprobs = Literal["learner", "sampler"]

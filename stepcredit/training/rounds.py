@@ -175,7 +175,8 @@ async def _one_round(walk: _Walk) -> Round | None:
     scheduled = process_weight(settings.process_weight, index, history=_signs(walk.history.rounds))
     weight, reason = monitored_weight(settings.monitors, scheduled, round_index=index, firings=walk.history.firings)
     signals = await parts.signals([j.steps for j in evaluated.judgements], weight) if parts.signals else {}
-    bound = partial(parts.credit, process_weight=weight, round_index=index, signals=signals)
+    told: dict[str, Any] = {"process_weight": weight, "round_index": index, "signals": signals}
+    bound = partial(parts.credit, **told)
     second = await rejudge_round(
         parts, settings, folder, evaluated=evaluated, credit=bound if weight else None, round_index=index
     )
@@ -184,6 +185,9 @@ async def _one_round(walk: _Walk) -> Round | None:
     if walk.watch.stop():
         return None
     walk.figures = before_training(parts, evaluated.groups, signals)
+    if parts.scale is not None:
+        sizes = parts.scale(evaluated.groups, evaluated.judgements, **told)
+        walk.figures |= {"outcome_size": sizes.outcome, "process_size": sizes.process}
     walk.mark()
     trained = train_round(
         parts.learner,

@@ -1,7 +1,8 @@
 """What holds of every rule of the table, whatever it pays (credit.md 3.6, the ones to add included)."""
 
+from contextlib import suppress
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from batches import batches, build, columns_for, credit_of, moved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepcredit.core.errors import UsageError
 from stepcredit.core.layout import Layout
 from stepcredit.credit import RULES, Need
 from stepcredit.credit.additive import check_additive
@@ -90,6 +92,23 @@ def test_a_process_weight_of_0_is_the_outcome_part_and_reads_no_process_signal(n
 def test_every_rule_says_of_itself_whether_cutting_a_step_in_two_changes_its_credit(name):
     assert RULES[name].additive is not None
     check_additive(RULES[name], settings_of(name))
+
+
+def changed(name: str) -> list[Any]:
+    """Settings of a rule with one of them changed: every choice and switch, and numbers at 0, .5 and 2."""
+    made, out = RULES[name].settings(), []
+    for key, kind in get_type_hints(type(made)).items():
+        values = {bool: (True, False), float: (0.0, 0.5, 2.0)}.get(kind, get_args(kind))
+        for value in values:
+            with suppress(UsageError):  # out of range, or not beside the others
+                out.append(replace(made, **{key: value}))
+    return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_says_so_under_all_its_settings(name):
+    for made in changed(name):
+        check_additive(RULES[name], made, seeds=2)
 
 
 @pytest.mark.parametrize("made", [RULES[name].settings() for name in NAMES] + [RlspSettings(baseline="critic")])

@@ -45,6 +45,22 @@ def test_grpo_ps_on_one_whole_answer_step_is_grpo(lengths, seed):
         np.testing.assert_array_equal(got, grpo(layout, rewards, settings=GrpoSettings(std=std)))
 
 
+def test_grpo_ps_pays_good_chains_for_length_and_bad_ones_for_brevity():
+    """credit.md 2.13: the same score on every step; cut in twice as many, the sums double."""
+    score = {"good": 1.0, "bad": -1.0}
+    paid = {}
+    for name, sizes in {"short": [2, 2], "long": [4, 4]}.items():
+        owner = np.repeat([0, 1], sizes)
+        layout = Layout(np.arange(len(owner)), owner, np.zeros(2))
+        scores = np.array([score["good"], score["bad"]])[owner]
+        got = grpo_ps(layout, scores, settings=GrpoPsSettings())
+        paid[name] = got[layout.token_starts[:-1]]
+    assert paid["long"][0] == pytest.approx(2 * paid["short"][0])
+    assert paid["short"][0] > 0
+    assert paid["long"][1] == pytest.approx(2 * paid["short"][1])
+    assert paid["short"][1] < 0
+
+
 def test_grpo_ps_with_an_unscored_step_drops_the_rollout_or_counts_the_step_as_the_mean():
     scores = np.array([1.0, np.nan, -1.0, 0.0])
     dropped = grpo_ps(TWO_BY_TWO, scores, settings=GrpoPsSettings(std="none"))

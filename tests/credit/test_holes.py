@@ -1,7 +1,5 @@
 """Masks with holes, and padding (credit.md 3.6): tokens that the policy did not write move no credit of others."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from batches import Columns, batches, build, columns_for, credit_of
@@ -38,11 +36,6 @@ def with_holes(
     return wide, found | {Need.TRAINED: written.astype(np.float64)}, written
 
 
-def settings_without_length(name: str) -> Any:
-    """PURE's baseline counts the tokens that are left: what a hole is worth there is not said (credit.md 2.2)."""
-    return settings_of(name, **({"baseline": "none"} if name == "pure" else {}))
-
-
 @pytest.mark.parametrize("name", NAMES)
 @given(batch=batches(smallest=2))
 @settings(max_examples=25, deadline=None)
@@ -51,7 +44,7 @@ def test_holes_in_the_mask_change_no_credit_of_the_tokens_beside_them(name, batc
     layout = build(rollouts, groups)
     columns = {**columns_for(layout, rng), Need.TRAINED: np.ones(layout.tokens)}
     wide, holed, written = with_holes(layout, columns, rng, even=name in WEIGHING)
-    ways = [settings_without_length(name), *([RULES[name].settings()] if name in MASKED else [])]
+    ways = [settings_of(name), *([RULES[name].settings()] if name in MASKED else [])]
     for made in ways:
         want = credit_of(RULES[name], layout, columns, made)
         got = credit_of(RULES[name], wide, holed, made)

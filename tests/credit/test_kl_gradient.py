@@ -5,14 +5,16 @@ that nothing is sampled. The gradient of a sequence's log probability has one bl
 it takes there less the policy's probabilities.
 """
 
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
 
 from stepcredit.core.layout import Layout
 from stepcredit.credit.prl import PrlSettings, prl
+from stepcredit.losses.kl import kl_k1, kl_k3, kl_penalty
 from stepcredit.testing.enumerated import Enumeration, cosine, log_softmax
 
 SYMBOLS, LENGTH, ETA = 3, 6, 4.0
@@ -110,10 +112,26 @@ def test_longer_steps_have_more_variance(seed):
     assert found[-1] > 1.05 * found[0]
 
 
-def test_a_log_ratio_in_the_loss_has_no_gradient_at_all():
-    """credit.md 1.8: the expected gradient of loss-side k1 is 0, as the mean of a score function is."""
-    policy, _ = tables(0)
-    assert np.abs(expected_gradient(policy, np.ones(SEQUENCES.shape))).max() < 1e-12
+@pytest.mark.parametrize("seed", range(4))
+def test_a_log_ratio_in_the_loss_has_no_gradient_and_k3_another_one(seed):
+    """credit.md 1.8: a penalty is differentiated where the token stands; the draw of the token itself is not."""
+    policy, ref = tables(seed)
+    want = finite_differences(seed)
+    k1, k3 = (loss_gradient(policy, ref, penalty) for penalty in (kl_k1, kl_k3))
+    assert np.abs(k1).max() < 1e-12
+    assert 0.1 < cosine(k3, want) < 0.9
+    weighted = loss_gradient(policy, ref, partial(kl_penalty, kind="k1"), weighted=True)
+    assert cosine(weighted, want) < 0.96  # the token's own log-ratio alone: what it leads to is left out
+
+
+def loss_gradient(policy: np.ndarray, ref: np.ndarray, penalty, *, weighted: bool = False) -> np.ndarray:
+    """Expected gradient of minus the penalty of each token over eta, summed over the tokens of a sampled sequence."""
+    logits = torch.tensor(policy, requires_grad=True)
+    own = logits.log_softmax(-1)[torch.tensor(ROWS.ravel()), torch.tensor(SEQUENCES.ravel())]
+    given = {"old_logprobs": own.detach()} if weighted else {}
+    cost = penalty(own, torch.tensor(logprobs(ref).ravel()), **given).reshape(SEQUENCES.shape).sum(1)
+    drawn = torch.tensor(np.exp(logprobs(policy).sum(1)))
+    return torch.autograd.grad(-(drawn * cost).sum() / ETA, logits)[0].numpy()
 
 
 def test_the_position_baseline_keeps_the_mean_and_lowers_the_variance():
@@ -131,7 +149,9 @@ def test_the_position_baseline_keeps_the_mean_and_lowers_the_variance():
         paid = prl(layout, np.ones(drawn.size), kappa, settings=made).reshape(-1, 5, LENGTH)
         means[baseline], spreads[baseline] = group_gradients(policy, drawn, paid)
     want = finite_differences(0)
-    assert all(cosine(mean, want) > 0.99 for mean in means.values())
+    for mean in means.values():
+        assert cosine(mean, want) > 0.99
+        assert (mean * want).sum() / (want**2).sum() == pytest.approx(1.0, abs=0.05)  # a mean with the own has 4 / 5
     assert spreads["leave_one_out"] < 0.9 * spreads["none"]
 
 

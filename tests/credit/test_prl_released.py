@@ -219,11 +219,3 @@ def test_a_line_break_inside_a_longer_token_is_missed_by_the_code_and_found_in_t
     assert np.flatnonzero(step_ends(batch, Flags(split="n"))[0]).tolist() == [5, 6]
     rollout = Rollout("r", Problem("p", "?", "1"), "g", 0, "".join(pieces), np.array([0]), ids, starts)
     assert Newline().split(Outcome(rollout, "right")).starts.tolist() == [0, 2, 4, 6]
-
-
-def test_one_update_a_batch_leaves_the_clip_nothing_to_do():
-    """Trap 4: mini-batch and batch are equal and there is one pass, so every ratio is 1, inside any bounds."""
-    rng = np.random.default_rng(0)
-    advantages, ratio = rng.normal(size=100), np.exp(np.zeros(100))
-    clipped = np.minimum(ratio * advantages, np.clip(ratio, 0.8, 1.2) * advantages)
-    np.testing.assert_array_equal(clipped, advantages)

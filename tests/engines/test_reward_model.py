@@ -163,7 +163,22 @@ def test_ceilings_take_the_given_likeness_and_else_the_lengths() -> None:
     it = trainer(loss="pcrm")
     pairs = [Pair(np.array([1]), np.array([2, 3]), np.array([4]))]
     near = [replace(pairs[0], similarity=1.0)]
-    assert it.ceilings(pairs + near).tolist() == pytest.approx(margin_ceiling(torch.tensor([0.5, 1.0])).tolist())
+    want = [margin_ceiling(torch.tensor([0.5]), beta3=-17.0).item(), margin_ceiling(torch.tensor([1.0])).item()]
+    assert it.ceilings(pairs + near).tolist() == pytest.approx(want)
+    assert want == pytest.approx([20 / 0.501 - 17, 20 / 1.001 - 15])
+    set_ = trainer(loss="pcrm", beta3=-13.0).ceilings(pairs + near)
+    assert set_.tolist() == pytest.approx([20 / 0.501 - 13, 20 / 1.001 - 13])
+
+
+def test_the_controls_of_the_ceiling_do_not_look_at_the_pair() -> None:
+    pairs = [Pair(np.array([k]), np.array([2, 3]), np.array([4])) for k in range(200)]
+    assert trainer(loss="pcrm", ceiling="constant").ceilings(pairs).tolist() == [3.0] * 200
+    drawn = trainer(loss="pcrm", ceiling="random").ceilings(pairs)
+    assert 1.0 <= drawn.min() < 1.05
+    assert 1.95 < drawn.max() <= 2.0
+    assert drawn.mean().item() == pytest.approx(1.5, abs=0.06)
+    assert trainer(loss="pcrm", ceiling="random").ceilings(pairs[::-1]).tolist() == drawn.tolist()[::-1]
+    assert trainer(loss="pcrm", ceiling="random", ceiling_seed=1).ceilings(pairs).tolist() != drawn.tolist()
 
 
 def test_embeddings_tell_near_answers_from_far_ones() -> None:
@@ -192,6 +207,8 @@ def test_a_loss_that_is_not_finite_is_not_applied() -> None:
         ({"reading": "mean"}, "reading must be last, sum or after_split, got 'mean'"),
         ({"loss": "rebel"}, "rebel needs one, no other reads it"),
         ({"loss": "pcrm", "policy_weight": 1.0}, "rebel needs one, no other reads it"),
+        ({"loss": "pcrm", "ceiling": "none"}, "ceiling must be one of similarity, random, constant, got 'none'"),
+        ({"ceiling": "random"}, "ceiling 'random' is a control of pcrm without beta3"),
         ({"token_budget": 0}, "token_budget must be at least 1"),
         ({"learning_rate": -1.0}, "learning_rate must be at least 0"),
         ({"optimiser": "muon"}, "needs matrix_learning_rate"),

@@ -158,3 +158,18 @@ def test_dr_grpo_needs_its_constant() -> None:
         token_weights(torch.tensor([1]), reduction="dr_grpo")
     with pytest.raises(UsageError, match="known: token, grpo, dr_grpo"):
         token_weights(torch.tensor([1]), reduction="mean")
+
+
+@pytest.mark.parametrize("bounds", [(0.2, 0.2), (0.01, 0.0), (0.0, 0.28)])
+def test_one_update_a_batch_leaves_the_clip_nothing_to_do(bounds: tuple[float, float]) -> None:
+    """credit.md 1.7, trap 4: at the policy that sampled every ratio is 1, inside any bounds; a second update is cut."""
+    rng = torch.Generator().manual_seed(0)
+    old, advantages = torch.randn(2, 100, dtype=torch.float64, generator=rng)
+    low, high = bounds
+    for moved, inert in ((0.0, True), (0.5, False), (-0.5, False)):
+        logprobs = (old + moved).requires_grad_()
+        cost = clipped_surrogate(logprobs, old, advantages, eps_low=low, eps_high=high)
+        got = torch.autograd.grad(cost.sum(), logprobs)[0]
+        free = -advantages * math.exp(moved)
+        assert torch.allclose(got, free) is inert
+        assert torch.allclose(cost.detach(), free) is inert

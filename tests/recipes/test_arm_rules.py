@@ -9,6 +9,7 @@ import pytest
 from test_arms import batch, small, trained
 
 from stepcredit.core.errors import CreditError
+from stepcredit.core.pack import pack_of_rollouts
 from stepcredit.core.records import Credit
 from stepcredit.credit import RULES
 from stepcredit.credit.rule import Need
@@ -100,6 +101,22 @@ def test_settings_and_the_schedule_s_weight_reach_the_rule() -> None:
     np.testing.assert_allclose(plain - half, np.array([3, 2, 1, 0]) / 20, atol=1e-6)
 
 
+def test_the_sizes_of_both_streams_are_told_apart() -> None:
+    """credit.md 1.8: mean |beta * to_go(kappa)| beside mean |z(R)|."""
+    arm, (groups, judged) = ArmPart(**PRL, settings={"eta": 10.0}), batch()  # type: ignore[arg-type]
+    columns = {j.steps.rollout.id: np.ones(len(j.steps.rollout.completion_ids)) for j in judged}
+    told = ArmCredit(arm, 7).sizes(groups, judged, process_weight=1.0, round_index=0, signals={Need.LOG_RATIO: columns})
+    plain, priced = credited(arm, 0.0), credited(arm, 1.0)
+    z = np.concatenate([credit.advantages for credit in plain])
+    cost = z - np.concatenate([credit.advantages for credit in priced])
+    assert told.outcome == pytest.approx(np.abs(z).mean())
+    assert told.process == pytest.approx(np.abs(cost).mean(), rel=1e-5)
+    alone = ArmCredit(ArmPart(title="x", rule="grpo"), 7)
+    sizes = alone.sizes(groups, judged, process_weight=1.0, round_index=0, signals={})
+    assert sizes.outcome
+    assert sizes.process == 0.0
+
+
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_a_bonus_for_exploration_is_added_to_prl_whatever_the_process_weight(weight: float) -> None:
     groups, judged = batch()
@@ -147,11 +164,10 @@ def test_the_log_ratio_is_that_of_each_completion_token(checkpoint: Path) -> Non
     for steps in cut:
         alone = asyncio.run(LogRatio(learner, Reference(learner.logprobs, lambda: "r", 0.0)).of([steps]))[0]
         assert not alone.any()
-        ratio = found[steps.rollout.id]
-        assert ratio.shape == steps.rollout.completion_ids.shape
-        sampler = steps.rollout.sampler_logprobs
-        assert sampler is not None
-        assert np.abs(ratio).max() > 1e-3
+        pack = pack_of_rollouts([steps.rollout])
+        want = (pack.old_logprobs - packed_logprobs(frozen, pack, token_budget=512))[pack.trained]
+        np.testing.assert_allclose(found[steps.rollout.id], want, atol=1e-4)
+    assert max(np.abs(ratio).max() for ratio in found.values()) > 1e-2
     assert source.tokens == 2 * sum(len(s.rollout.prompt_ids) + len(s.rollout.completion_ids) for s in cut)
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from stepcredit.core.errors import StoreError, UsageError
+from stepcredit.core.pack import pack_of_rollouts
 from stepcredit.credit import Need
-from stepcredit.engines.embedded.checkpoint import save_checkpoint
+from stepcredit.engines.embedded.checkpoint import load_checkpoint, save_checkpoint
+from stepcredit.engines.learner import packed_logprobs
 from stepcredit.judges.intrinsic.claims import world_claims
 from stepcredit.judges.witness import WitnessSettings
 from stepcredit.recipes.arms import ArmJob, run_arm
@@ -70,11 +72,27 @@ def test_at_the_first_round_prl_is_grpo(run: Path) -> None:
     """The reference is the first policy, so all log-ratios are 0; later they are not."""
     overrides = ("prl.std=population", "prl.epsilon=0", "prl.eta=1")
     first, last = (xray(run, "grpo,prl", round=index, overrides=overrides) for index in (0, 2))
-    assert first.payload["signals"]["log_ratio"] == "recorded log probabilities less those of the starting checkpoint"
+    told = "log probabilities of the round's policy less those of the starting checkpoint"
+    assert first.payload["signals"]["log_ratio"] == told
     grpo, prl = first.rules
     assert prl.paid == grpo.paid == 1.0
     assert prl.variance == pytest.approx(grpo.variance, abs=1e-3)
     assert abs((last.rules[1].variance or 0.0) - (last.rules[0].variance or 0.0)) > 1e-3
+
+
+def test_a_log_ratio_is_the_policys_less_the_references(run: Path) -> None:
+    """Its sampler's own numbers say the same, and are what is taken where the round's policy was not kept."""
+    found = arm_run(run, arm="grpo", seed=0)
+    last, middle = (read_trained(found, round_index=index, problems=None) for index in (2, 1))
+    reference = load_checkpoint(run / "checkpoints" / "policy")
+    for batch, of in ((last, "log probabilities of the round's policy"), (middle, "recorded log probabilities")):
+        assert batch.sources[Need.LOG_RATIO].startswith(of)
+        ratios = batch.makers[Need.LOG_RATIO](batch.steps)
+        for steps in batch.steps:
+            pack = pack_of_rollouts([steps.rollout])
+            want = (pack.old_logprobs - packed_logprobs(reference, pack, token_budget=4096))[pack.trained]
+            np.testing.assert_allclose(ratios[steps.rollout.id], want, atol=1e-4)
+        assert max(np.abs(ratio).max() for ratio in ratios.values()) > 1e-2
 
 
 def test_values_by_continuation_are_the_policys_own_and_are_kept(run: Path, tmp_path: Path) -> None:

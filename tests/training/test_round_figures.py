@@ -13,7 +13,7 @@ from stepcredit.credit.rule import Need
 from stepcredit.store.ledger import Ledger
 from stepcredit.testing import ScriptedLearner, TabularPolicy
 from stepcredit.training.history import STAGE, History, RoundRow
-from stepcredit.training.parts import SpentTokens
+from stepcredit.training.parts import CreditSizes, SpentTokens
 from stepcredit.training.round_figures import before_training, start_kl, tokens_so_far, zero_spread
 from stepcredit.training.rounds import Watcher
 from tests.training.test_rounds import SETTINGS, World, make_world, walk
@@ -127,6 +127,24 @@ def test_tokens_by_kind_add_up_over_the_rounds(tmp_path: Path) -> None:
     assert [(row.broken, row.impossible) for row in rows[1:]] == [(0, 0)] * 3
 
 
+def test_rows_tell_the_sizes_of_the_streams_where_the_rule_can_say_them(tmp_path: Path) -> None:
+    asked: list[tuple[float, int]] = []
+
+    def scale(groups, judgements, /, *, process_weight, round_index, signals):
+        assert len(groups) == len({j.steps.rollout.group for j in judgements}) == SETTINGS.problems
+        assert not signals
+        asked.append((process_weight, round_index))
+        return CreditSizes(0.5 + round_index, None)
+
+    world = make_world()
+    world.parts = replace(world.parts, scale=scale)
+    rows = walk(world, tmp_path / "told")
+    assert [row.outcome_size for row in rows] == [None, 0.5, 1.5, 2.5]
+    assert asked == [(1.0, 0), (1.0, 1), (1.0, 2)]
+    assert {row.process_size for row in rows} == {None}
+    assert {row.outcome_size for row in walk(make_world(), tmp_path / "other")} == {None}
+
+
 def test_a_cut_run_tells_the_same_tokens(tmp_path: Path) -> None:
     class Cut(Exception):  # noqa: N818 -- stands for a kill
         pass
@@ -146,7 +164,7 @@ def test_a_cut_run_tells_the_same_tokens(tmp_path: Path) -> None:
 
 NEW = (
     "sampled_tokens", "trained_tokens", "judge_tokens", "signal_tokens", "sampling_entropy", "start_kl", "start_kl_k1",
-    "zero_spread", "guarded_ratios", "broken", "impossible",
+    "zero_spread", "guarded_ratios", "outcome_size", "process_size", "broken", "impossible",
 )  # fmt: skip
 
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Shaped
 
 from stepcredit.core.errors import CreditError, UsageError
 from stepcredit.core.layout import Layout
 from stepcredit.credit.additive import Signal
-from stepcredit.credit.algebra import leave_one_out, softmin, spread, to_go, whiten
+from stepcredit.credit.algebra import leave_one_out, softmin, spread, to_go
 from stepcredit.credit.choices import check_choice, check_number
+from stepcredit.credit.vineppo import finished, written
 
 Baseline = Literal["leave_one_out", "none"]
 """What is taken off the process a token: the others' reward over `max_tokens`, or nothing."""
@@ -63,12 +64,17 @@ class PureSettings:
 
 
 def pure(
-    layout: Layout, rewards: Float[np.ndarray, " N"], scores: Float[np.ndarray, " S"], *, settings: PureSettings
+    layout: Layout,
+    rewards: Float[np.ndarray, " N"],
+    scores: Float[np.ndarray, " S"],
+    *,
+    settings: PureSettings,
+    trained: Shaped[np.ndarray, " T"] | None = None,
 ) -> Float32[np.ndarray, " T"]:
     """Advantage of every token from its rollout's outcome and the soft minimum of its step scores.
 
     With R = (r + 1) / 2 (1 right, 0 wrong), p the score in [-1, 1], e = w * p, w = softmax(-p / temperature) over the
-    rollout's steps, n rollouts in the group and t_left the tokens from t to the end, both included,
+    rollout's steps, n rollouts in the group and t_left the policy's own tokens from t to the end, both included,
 
         A[t] = whiten( R - mean(R of the others)  +  sum of e from t's step on  -  b * t_left )
         b = sum of all e of the others / ((n - 1) * max_tokens)
@@ -78,6 +84,8 @@ def pure(
         rewards: [N] +1 right, -1 wrong, NaN unscorable.
         scores: [S] higher is better, on the scale that the settings name; NaN unknown.
         settings: the dials.
+        trained: [T] 1 for tokens that the policy wrote; the others count neither in t_left nor in a statistic, and get
+            0. `None` counts all. Not read with process weight 0.
 
     Returns:
         [T] advantages; NaN for unscorable and dropped rollouts, and in groups with fewer than two scorable ones. With
@@ -97,14 +105,15 @@ def pure(
     """
     if len(scores) != layout.steps:
         raise CreditError(f"scores: got {len(scores)} entries, the layout has {layout.steps}")
-    longest = int(layout.tokens_of_rollout.max(initial=0))
+    counted = written(trained if settings.process_weight else None, layout.tokens)
+    longest = int(np.bincount(layout.rollout_of_token, weights=counted, minlength=1).max())
     if longest > settings.max_tokens:
         raise CreditError(
             f"a completion has {longest} tokens, max_tokens is {settings.max_tokens}; set it to the limit"
         )
     outcome = _outcome(layout, rewards, settings)
     if settings.process_weight == 0.0:
-        return _finished(spread(outcome, layout, site="rollout"), settings)
+        return _finished(spread(outcome, layout, site="rollout"), counted, settings)
     earned = softmin(signed(scores, settings.score_scale), layout, temperature=settings.temperature)
     share = np.zeros(layout.rollouts)
     if settings.baseline == "leave_one_out":
@@ -114,8 +123,13 @@ def pure(
         earned = np.nan_to_num(earned, nan=0.0)
     coming = to_go(Signal(earned, "soft minimum", additive=True), layout, site="step")
     level = outcome[layout.rollout_of_step] + settings.process_weight * coming
-    paid = spread(level, layout) - spread(share, layout, site="rollout") * layout.tokens_left
-    return _finished(paid, settings)
+    left = (
+        layout.tokens_left
+        if trained is None
+        else to_go(Signal(counted.astype(np.float64), "tokens", additive=True), layout)
+    )
+    paid = spread(level, layout) - spread(share, layout, site="rollout") * left
+    return _finished(paid, counted, settings)
 
 
 def outcome_part(
@@ -137,7 +151,8 @@ def outcome_part(
     >>> outcome_part(layout, np.array([1.0, -1.0]), settings=PureSettings())
     array([ 1., -1.], dtype=float32)
     """
-    return _finished(spread(_outcome(layout, rewards, settings), layout, site="rollout"), settings)
+    paid = spread(_outcome(layout, rewards, settings), layout, site="rollout")
+    return _finished(paid, np.ones(layout.tokens, np.bool_), settings)
 
 
 def signed(scores: Float[np.ndarray, " S"], scale: ScoreScale) -> Float64[np.ndarray, " S"]:
@@ -198,5 +213,7 @@ def _outcome(layout: Layout, rewards: Float[np.ndarray, " N"], settings: PureSet
     return settings.outcome_weight * leave_one_out((np.asarray(rewards, np.float64) + 1.0) / 2.0, layout)
 
 
-def _finished(paid: Float64[np.ndarray, " T"], settings: PureSettings) -> Float32[np.ndarray, " T"]:
-    return (whiten(paid) if settings.whiten else paid).astype(np.float32)
+def _finished(
+    paid: Float64[np.ndarray, " T"], counted: Bool[np.ndarray, " T"], settings: PureSettings
+) -> Float32[np.ndarray, " T"]:
+    return finished(paid, counted, white=settings.whiten, std="population", epsilon=0.0)

@@ -1,7 +1,7 @@
 """Settings of the reward model's trainer; no torch."""
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 from stepcredit.core.errors import UsageError
 from stepcredit.engines.learner.settings import LearnerSettings, Optimiser, Precision
@@ -16,6 +16,13 @@ READINGS: dict[PairLoss, Reading] = {"bradley_terry": "last", "pcrm": "after_spl
 """How each loss reads pairs if nothing else is said."""
 
 
+Ceiling = Literal["similarity", "random", "constant"]
+"""What bounds PCRM's margins: how alike the answers are; or its controls, drawn from U[1, 2] for each pair, or 3."""
+
+SHIFT_BY_ANGLE, SHIFT_BY_LENGTH = -15.0, -17.0
+"""beta3 as published: -15 where likeness is an angle of embeddings; -13, -17 or -19 where it is a ratio of lengths."""
+
+
 @final
 @dataclass(frozen=True)
 class RewardSettings:
@@ -26,7 +33,10 @@ class RewardSettings:
         loss: the loss.
         reading: where pairs are compared; `None` takes `after_split` for PCRM and `sum` for REBEL, as their papers do,
             else `last`.
-        beta1, beta2, beta3: PCRM's ceiling, as `losses.pairs.margin_ceiling`.
+        ceiling: see `Ceiling`.
+        beta1, beta2, beta3: PCRM's ceiling, as `losses.pairs.margin_ceiling`; beta3 `None` takes `SHIFT_BY_ANGLE` for
+            pairs with a similarity and `SHIFT_BY_LENGTH`, the middle of the published ones, for the others.
+        ceiling_seed: of the random ceilings; a pair keeps its own from update to update.
         policy_weight: REBEL's lambda, needed by it alone; unverified, see `losses.pairs.policy_return`.
         optimiser: `adamw`, or `muon` with `matrix_learning_rate`, as the learner has it.
         matrix_learning_rate: rate of Muon.
@@ -44,7 +54,9 @@ class RewardSettings:
     reading: Reading | None = None
     beta1: float = 20.0
     beta2: float = 1e-3
-    beta3: float = -15.0
+    beta3: float | None = None
+    ceiling: Ceiling = "similarity"
+    ceiling_seed: int = 0
     policy_weight: float = 0.0
     optimiser: Optimiser = "adamw"
     matrix_learning_rate: float | None = None
@@ -58,6 +70,10 @@ class RewardSettings:
             raise UsageError(f"loss must be one of {', '.join(READINGS)}, got {self.loss!r}")
         if self.reading not in (None, "last", "sum", "after_split"):
             raise UsageError(f"reading must be last, sum or after_split, got {self.reading!r}")
+        if self.ceiling not in get_args(Ceiling):
+            raise UsageError(f"ceiling must be one of {', '.join(get_args(Ceiling))}, got {self.ceiling!r}")
+        if self.ceiling != "similarity" and (self.loss != "pcrm" or self.beta3 is not None):
+            raise UsageError(f"ceiling {self.ceiling!r} is a control of pcrm without beta3; leave one of them out")
         if (self.loss == "rebel") != (self.policy_weight != 0.0):
             raise UsageError(
                 f"loss {self.loss!r} with policy_weight {self.policy_weight}: rebel needs one, no other reads it"

@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
+from stepcredit.core.digests import digest
 from stepcredit.core.errors import UsageError
+from stepcredit.core.seeds import derive
 from stepcredit.engines.learner.forward import autocast, device_of, without_dropout
 from stepcredit.engines.learner.optimisers import build_optimisers
 from stepcredit.engines.reward.model import RewardModel, packed
 from stepcredit.engines.reward.pairs import Pair, margins_of
-from stepcredit.engines.reward.settings import RewardSettings
+from stepcredit.engines.reward.settings import SHIFT_BY_ANGLE, SHIFT_BY_LENGTH, RewardSettings
 from stepcredit.losses.pairs import bradley_terry, length_ratio, margin_ceiling, pcrm, policy_return
 
 Rollout = tuple[Int32[np.ndarray, " P"], Int32[np.ndarray, " T"]]
@@ -137,13 +139,21 @@ class RewardTrainer:
         return pcrm(margins, self.ceilings(pairs).to(margins.device)[owner])
 
     def ceilings(self, pairs: Sequence[Pair]) -> Float[Tensor, " P"]:
-        """[P] PCRM's ceiling of each pair, from its similarity or the ratio of its lengths."""
+        """[P] PCRM's ceiling of each pair, from its similarity or the ratio of its lengths; or that of a control."""
+        settings = self.settings
+        if settings.ceiling == "constant":
+            return torch.full((len(pairs),), 3.0)
+        if settings.ceiling == "random":
+            return torch.tensor([_drawn(settings.ceiling_seed, pair) for pair in pairs])
         lengths = torch.tensor([(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs])
         by_length = length_ratio(lengths[:, 0], lengths[:, 1])
         given = torch.tensor([float("nan") if pair.similarity is None else pair.similarity for pair in pairs])
-        likeness = torch.where(given.isnan(), by_length, given)
-        settings = self.settings
-        return margin_ceiling(likeness, beta1=settings.beta1, beta2=settings.beta2, beta3=settings.beta3)
+        shifts = (SHIFT_BY_ANGLE, SHIFT_BY_LENGTH) if settings.beta3 is None else (settings.beta3, settings.beta3)
+        by_angle, by_size = (
+            margin_ceiling(likeness, beta1=settings.beta1, beta2=settings.beta2, beta3=shift)
+            for likeness, shift in zip((given.nan_to_num(1.0), by_length), shifts, strict=True)
+        )
+        return torch.where(given.isnan(), by_size, by_angle)
 
     def _policy_pass(self, policy: Sequence[Rollout]) -> float:
         """REBEL's term, its gradient added."""
@@ -157,6 +167,12 @@ class RewardTrainer:
             cost.backward()
             total += cost.item()
         return total
+
+
+def _drawn(seed: int, pair: Pair) -> float:
+    """A pair's own draw from U[1, 2], whichever batch it is in."""
+    name = digest(pair.prompt_ids, pair.chosen_ids, pair.rejected_ids)
+    return 1.0 + float(np.random.default_rng(derive(seed, "ceiling", name)).random())
 
 
 def _figures(loss: float, margins: Tensor, norm: float, skipped: str) -> RewardUpdate:

@@ -1,5 +1,6 @@
 """Credit of an arm over a round: its rule under the schedule's weight, thoughts where it wants them, the control."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -7,7 +8,7 @@ from typing import Any, final
 from stepcredit.core.records import Credit, Group, Judgement
 from stepcredit.core.seeds import derive
 from stepcredit.credit import rule_named
-from stepcredit.credit.batch import assign
+from stepcredit.credit.batch import CreditSummary, assign
 from stepcredit.credit.grpo import GrpoSettings
 from stepcredit.credit.prof import drop_inconsistent
 from stepcredit.credit.shuffled import ShuffledSettings
@@ -16,7 +17,7 @@ from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.settings import rule_settings, weighed
 from stepcredit.recipes.arm_rules.whole import whole_columns
 from stepcredit.steps import thoughts
-from stepcredit.training.parts import RoundSignals
+from stepcredit.training.parts import CreditSizes, RoundSignals
 from stepcredit.training.signals import columns_of
 
 
@@ -46,14 +47,45 @@ class ArmCredit:
         signals: RoundSignals,
     ) -> list[Credit]:
         """Credits of the round, one a rollout, in group order."""
+        settings = settings_of(self.arm, process_weight=process_weight, max_tokens=self.max_tokens)
+        credited, _ = self._assigned(groups, judgements, settings=settings, round_index=round_index, signals=signals)
+        if self.arm.prof is not None:
+            credited = drop_inconsistent(credited, judgements, settings=self.arm.prof.settings())
+        return list(credited)
+
+    def sizes(
+        self,
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        /,
+        *,
+        process_weight: float,
+        round_index: int,
+        signals: RoundSignals,
+    ) -> CreditSizes:
+        """Mean absolute outcome and process part a token of the rollouts that the keep rule keeps."""
+        settings = settings_of(self.arm, process_weight=process_weight, max_tokens=self.max_tokens)
+        _, told = self._assigned(groups, judgements, settings=settings, round_index=round_index, signals=signals)
+        whole = rule_named(self.arm.rule).outcome_part is None
+        outcome, process = (None if math.isnan(size) else size for size in (told.outcome_size, told.process_size))
+        return CreditSizes(None if whole else outcome, process)
+
+    def _assigned(
+        self,
+        groups: Sequence[Group],
+        judgements: Sequence[Judgement],
+        *,
+        settings: Any,
+        round_index: int,
+        signals: RoundSignals,
+    ) -> tuple[tuple[Credit, ...], CreditSummary]:
         arm = self.arm
-        settings = settings_of(arm, process_weight=process_weight, max_tokens=self.max_tokens)
         rule = rule_named(arm.rule)
         wanted = rule.wanted(settings)
         merged = rule.unit_for(settings) == "thought"
         read = arm.judge != "none"
         cuts = [thoughts(j) if merged else j if read else j.steps for j in judgements]
-        credited, _ = assign(
+        return assign(
             groups,
             cuts,
             rule=arm.rule,
@@ -62,9 +94,6 @@ class ArmCredit:
             control=ShuffledSettings(derive(self.seed, "shuffled", round_index)) if arm.shuffled else None,
             signals=columns_of(groups, signals) | whole_columns(groups, judgements, wanted, of_steps=arm.of_steps),
         )
-        if arm.prof is not None:
-            credited = drop_inconsistent(credited, judgements, settings=arm.prof.settings())
-        return list(credited)
 
 
 def settings_of(arm: ArmPart, *, process_weight: float = 1.0, max_tokens: int | None = None) -> Any:

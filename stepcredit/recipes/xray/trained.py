@@ -138,8 +138,9 @@ def read_trained(run: ArmRun, *, round_index: int | None, problems: int | None) 
     cuts = [_cut(cutter.split(outcome), said.get(outcome.rollout.id)) for outcome in outcomes]
     steps = [cut.steps if isinstance(cut, Judgement) else cut for cut in cuts]
     judge = settings["judge"] if any(isinstance(cut, Judgement) for cut in cuts) else ""
-    makers, lacking = _log_ratio(run)
-    sources = {Need.LOG_RATIO: "recorded log probabilities less those of the starting checkpoint"} if makers else {}
+    makers, lacking = _log_ratio(run, index)
+    own = "log probabilities of the round's policy" if _kept(run, index) else "recorded log probabilities"
+    sources = {Need.LOG_RATIO: f"{own} less those of the starting checkpoint"} if makers else {}
     batch = XrayBatch(
         name=f"{run.name}, round {index}",
         kind=f"world {task.name}, arm {run.name}, round {index}",
@@ -227,8 +228,11 @@ def _cut(steps: Steps, said: Mapping[str, Any] | None) -> Cut:
     return steps if said is None else decode(said, resolve=lambda _kind, _name: steps)
 
 
-def _log_ratio(run: ArmRun) -> tuple[dict[Need, SignalMaker], dict[Need, str]]:
-    """What computes log-ratios to the starting policy, or why nothing does."""
+def _log_ratio(run: ArmRun, index: int) -> tuple[dict[Need, SignalMaker], dict[Need, str]]:
+    """What computes log-ratios of a round's policy to the starting one, or why nothing does.
+
+    Both from a forward pass of ours (credit.md 1.8); where the round's policy was not kept, its sampler's own numbers.
+    """
     if not checkpoint_exists(run.policy):
         return {}, {Need.LOG_RATIO: f"the starting checkpoint is not in {run.policy}"}
     if missing_modules("train"):
@@ -238,17 +242,50 @@ def _log_ratio(run: ArmRun) -> tuple[dict[Need, SignalMaker], dict[Need, str]]:
         from stepcredit.engines.embedded.checkpoint import load_checkpoint  # noqa: PLC0415 -- loads torch
         from stepcredit.engines.learner import packed_logprobs  # noqa: PLC0415
 
-        rollouts = [steps.rollout for steps in cuts if len(steps) and steps.rollout.sampler_logprobs is not None]
+        kept = _kept(run, index)
+        rollouts = [cut.rollout for cut in cuts if len(cut) and (kept or cut.rollout.sampler_logprobs is not None)]
         if not rollouts:
             return {}
         pack = pack_of_rollouts(rollouts)
         reference = packed_logprobs(load_checkpoint(run.policy), pack, token_budget=_TOKENS)
+        own = packed_logprobs(policy_of(run, index), pack, token_budget=_TOKENS) if kept else pack.old_logprobs
         with np.errstate(invalid="ignore"):  # both impossible: unknown, as NaN says
-            ratio = (pack.old_logprobs - reference)[pack.trained].astype(np.float64)
+            ratio = (own - reference)[pack.trained].astype(np.float64)
         ends = np.cumsum([len(rollout.completion_ids) for rollout in rollouts])
         return dict(zip((rollout.id for rollout in rollouts), np.split(ratio, ends[:-1]), strict=True))
 
     return {Need.LOG_RATIO: made}, {}
+
+
+def policy_of(run: ArmRun, index: int) -> Any:
+    """The policy at the start of a round: the starting checkpoint, or the learner's after the round before.
+
+    Raises:
+        UsageError: if that was not kept.
+    """
+    from stepcredit.engines.embedded.checkpoint import load_checkpoint  # noqa: PLC0415 -- loads torch
+    from stepcredit.engines.learner import LearnerSettings, TorchLearner  # noqa: PLC0415
+
+    if not checkpoint_exists(run.policy):
+        raise UsageError("the starting checkpoint is not there, so nothing can be continued; "
+                         "look at the whole run folder, or give --values", item=str(run.policy))  # fmt: skip
+    policy: Any = load_checkpoint(run.policy)
+    if index == 0:
+        return policy
+    if not _kept(run, index):
+        raise UsageError(
+            f"the policy that wrote round {index} was not kept; a run keeps those of its first round (0) and "
+            "its last: name one of these with --round, or give --values",
+            item=str(run.folder),
+        )
+    learner = TorchLearner(policy, LearnerSettings(learning_rate=1.0))  # it only unpacks the weights
+    learner.load(read_checkpoint(run.folder, checkpoint_name(index - 1)))
+    return policy
+
+
+def _kept(run: ArmRun, index: int) -> bool:
+    """True if the policy at the start of the round is there."""
+    return index == 0 or (run.folder / "checkpoints" / checkpoint_name(index - 1)).exists()
 
 
 @final
@@ -270,7 +307,7 @@ class _Continued:
         world = self.task
         seed = derive(int(self.run.manifest["seed"]), "x-ray values")
         settings = MonteCarloSettings(world.sampling(), completions=completions, seed=seed)
-        async with EmbeddedSampler(self._policy(), slots=SLOTS, capacity=world.capacity) as sampler:
+        async with EmbeddedSampler(policy_of(self.run, self.index), slots=SLOTS, capacity=world.capacity) as sampler:
             self._refuse_other_policy(cuts, sampler.fingerprint)
             values = MonteCarloValues(sampler, world.tokenizer, world.checker, settings, align=align)
 
@@ -282,28 +319,6 @@ class _Continued:
             columns = await together(one(steps) for steps in cuts)
         task.finish(f"{values.spending.continuations} continuations of {values.spending.prefixes} prefixes")
         return {steps.rollout.id: column for steps, column in zip(cuts, columns, strict=True)}
-
-    def _policy(self) -> Any:
-        """The policy at the start of the round: the starting checkpoint, or the learner's after the round before."""
-        from stepcredit.engines.embedded.checkpoint import load_checkpoint  # noqa: PLC0415 -- loads torch
-        from stepcredit.engines.learner import LearnerSettings, TorchLearner  # noqa: PLC0415
-
-        if not checkpoint_exists(self.run.policy):
-            raise UsageError("the starting checkpoint is not there, so nothing can be continued; "
-                             "look at the whole run folder, or give --values", item=str(self.run.policy))  # fmt: skip
-        policy: Any = load_checkpoint(self.run.policy)
-        if self.index == 0:
-            return policy
-        name = checkpoint_name(self.index - 1)
-        if not (self.run.folder / "checkpoints" / name).exists():
-            raise UsageError(
-                f"the policy that wrote round {self.index} was not kept; a run keeps those of its first round (0) and "
-                "its last: name one of these with --round, or give --values",
-                item=str(self.run.folder),
-            )
-        learner = TorchLearner(policy, LearnerSettings(learning_rate=1.0))  # it only unpacks the weights
-        learner.load(read_checkpoint(self.run.folder, name))
-        return policy
 
     def _refuse_other_policy(self, cuts: Sequence[Steps], fingerprint: str) -> None:
         for steps in cuts:
