@@ -1,8 +1,8 @@
 """Credit: Judgement -> Credit. One rule a file over one algebra; this is the table of rules.
 
 A rule is a plain function `(layout, signals..., *, settings) -> float32[T]`; the table says which signals, in order.
-A completion that was cut short is paid like any other, by the outcome that the checker gave it (most give wrong): no rule
-asks how it ended. What groups without spread get is said in each rule.
+A completion that was cut short is paid like any other, by the outcome that the checker gave it (wrong, mostly): no
+rule asks how it ended. What groups without spread get is said in each rule.
 Other packages add rules through the entry-point group `stepcredit.rules`, each pointing to a `Rule`.
 """
 

@@ -61,6 +61,15 @@ def test_groups_of_the_trainer_of_verl_09_are_the_prompts_of_its_uids(tmp_path: 
         read_log(write(tmp_path / "7.jsonl", several))
 
 
+def test_a_uid_of_another_form_is_a_prompts_own(tmp_path: Path) -> None:
+    rows = [{**verl_row("2+2?", str(k), float(k % 2)), "uid": uid} for k, uid in enumerate(["a1", "b2", "a1", "b2"])]
+    read = read_log(write(tmp_path / "7.jsonl", rows))
+    assert [(row.group, row.completion) for row in read] == [("7/0", "0"), ("7/0", "2"), ("7/1", "1"), ("7/1", "3")]
+    mixed = [{key: value for key, value in row.items() if key != "uid" or k != 3} for k, row in enumerate(rows)]
+    with pytest.raises(UsageError, match=r"7\.jsonl:4: some rows of step 7 have a uid and others none"):
+        read_log(write(tmp_path / "7.jsonl", mixed))
+
+
 def test_what_verl_leaves_in_numbers_is_read(tmp_path: Path) -> None:
     """Python's writer leaves a bare NaN; the older trainer writes numpy's truth values as text."""
     lines = [
@@ -96,6 +105,34 @@ def test_of_messages_what_the_policy_wrote_is_the_completion(tmp_path: Path) -> 
     assert read_log(file)[0].completion == "look 4"
     with pytest.raises(UsageError, match="completion has no message of role assistant"):
         read_log(write(tmp_path / "d.jsonl", [trl_row("q", said[1:2], 1.0)]))
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking"])
+def test_what_a_template_parsed_as_thought_stands_before_the_content(tmp_path: Path, key: str) -> None:
+    said = [{"role": "assistant", key: "One.\n\nTwo.", "content": "4"}]
+    file = write(tmp_path / "c.jsonl", [trl_row("q", said, 1.0), trl_row("q", said, 0.0)])
+    assert read_log(file)[0].completion == "<think>One.\n\nTwo.</think>4"
+
+
+def test_conversations_that_end_alike_are_not_one_prompt(tmp_path: Path) -> None:
+    """They differ in the system message, or in an earlier turn."""
+    asked = {"role": "user", "content": "And now?"}
+    for first in ({"role": "system", "content": "Be {}."}, {"role": "user", "content": "{} apples"}):
+        rows = [
+            trl_row([{**first, "content": first["content"].format(which)}, asked], "4", float(right))
+            for which, right in (("brief", 1), ("brief", 1), ("long", 0), ("long", 0))
+        ]
+        read = read_log(write(tmp_path / "c.jsonl", rows))
+        assert [row.group for row in read] == ["3/0", "3/0", "3/1", "3/1"]
+        assert {row.prompt for row in read} == {"And now?"}
+
+
+def test_a_number_that_is_the_reference_is_no_outcome(tmp_path: Path) -> None:
+    rows = [trl_row("q", text, None, answer=10) for text in "ab"]
+    with pytest.raises(UsageError, match="every value of right is null"):
+        read_log(write(tmp_path / "c.jsonl", rows))
+    rows = [trl_row("q", text, 1.0, answer=10) for text in "ab"]
+    assert [(row.reward, row.answer) for row in read_log(write(tmp_path / "d.jsonl", rows))] == [(1.0, "10")] * 2
 
 
 def test_a_folder_is_read_in_the_order_of_steps(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Logs of other trainers: TRL's completions (parquet or JSONL) and verl's rollouts (JSONL), as one kind of row."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,9 @@ _WRITTEN = {"True": 1.0, "False": 0.0}
 
 _ANSWERS = ("answer", "solution", "gts", "ground_truth")
 
+_THOUGHT = ("reasoning_content", "thinking")
+"""Where templates that parse a completion put what was thought before the content."""
+
 
 @final
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class LoggedRollout:
         group: completions that were compared with one another share it.
         place: file and line (or row), for messages.
         brought: signals that the row brings beside these: log probabilities, values.
+        asked: all that was asked, a conversation with each of its messages; tells prompts apart.
     """
 
     step: int
@@ -52,6 +57,7 @@ class LoggedRollout:
     group: str
     place: str
     brought: BroughtSignals = field(default=BroughtSignals(), compare=False)
+    asked: str = field(default="", compare=False)
 
 
 def read_log(
@@ -67,7 +73,8 @@ def read_log(
 
     verl (`trainer.rollout_data_dir`): `STEP.jsonl`: `input`, `output`, `gts`, `score`, `step`, and what the reward
     function or the trainer added. The trainer of verl 0.9 writes `uid` (PROMPT_ROLLOUT_OUTPUT), and groups are the
-    prompts in it. Older ones balance the batch before they write it, so there groups are the equal inputs of a step.
+    prompts in it; a uid of another form is a prompt's own. Older ones balance the batch before they write it, so there
+    groups are the equal inputs of a step.
 
     Args:
         path: a file, or a folder of such files.
@@ -131,7 +138,7 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _only_reward(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """TRL's only column of numbers beside its own; a row without a reward has null in it."""
-    own = (*_TRL, "outcome_score")
+    own = (*_TRL, *_ANSWERS, "outcome_score")
     columns = {name: None for _, row in rows for name, value in row.items() if isinstance(value, int | float)}
     found = [name for name in columns if name not in own]
     if len(found) == 1:
@@ -156,6 +163,7 @@ def _trl(row: Mapping[str, Any], place: str, outcome: str) -> LoggedRollout:
         "",
         place,
         brought_by(row, place),
+        json.dumps(row["prompt"], sort_keys=True, default=str),
     )
 
 
@@ -180,15 +188,22 @@ def _text(row: Mapping[str, Any], name: str, place: str, *, asked: bool = False)
     if isinstance(value, list) and value and all(isinstance(message, Mapping) for message in value):
         messages: list[Mapping[str, Any]] = value
         role = "user" if asked else "assistant"
-        said = [_content(m.get("content"), name, place) for m in messages if m.get("role", role) == role]
+        said = [_said(m, name, place) for m in messages if m.get("role", role) == role]
         if said:
             return said[-1] if asked else "".join(said)
         raise UsageError(f"{name} has no message of role {role}", item=place)
     raise UsageError(f"{name} must be a text or a list of messages, got {type(value).__name__}", item=place)
 
 
+def _said(message: Mapping[str, Any], name: str, place: str) -> str:
+    """All that a message says: before its content what was thought, between think tags. Calls of tools are left out."""
+    thought = next((message[key] for key in _THOUGHT if message.get(key)), None)
+    content = _content(message.get("content"), name, place)
+    return content if thought is None else f"<think>{_content(thought, name, place)}</think>{content}"
+
+
 def _content(value: Any, name: str, place: str) -> str:
-    """Of one message: its text, or the texts of its parts; null (a call of a tool) is none."""
+    """Of one message: its text, or the texts of its parts; null is none."""
     parts: list[Any] = value if isinstance(value, list) else [{"text": value}]
     texts: list[str] = []
     for part in parts:
@@ -228,7 +243,7 @@ def _once(rows: Sequence[LoggedRollout]) -> list[LoggedRollout]:
 
 def _by_place(rows: Sequence[LoggedRollout], group_size: int | None) -> tuple[LoggedRollout, ...]:
     """TRL: groups are neighbours."""
-    runs = [list(run) for _, run in groupby(rows, key=lambda row: (row.step, row.prompt))]
+    runs = [list(run) for _, run in groupby(rows, key=lambda row: (row.step, row.asked))]
     size = group_size or len(runs[0])
     if any(len(run) % size for run in runs) or (group_size is None and any(len(run) != size for run in runs)):
         sizes = ", ".join(str(n) for n in sorted(Counter(len(run) for run in runs)))
@@ -242,12 +257,16 @@ def _by_place(rows: Sequence[LoggedRollout], group_size: int | None) -> tuple[Lo
 
 def _prompts(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """verl: what tells the prompt of each row: its part of the uid, or the input."""
-    uids = [_UID.fullmatch(str(row.get("uid"))) for _, row in rows]
     found: list[str] = []
     seen: set[tuple[object, ...]] = set()
-    for uid, (place, row) in zip(uids, rows, strict=True):
+    named: dict[object, bool] = {}
+    for place, row in rows:
+        if named.setdefault(row["step"], row.get("uid") is not None) != (row.get("uid") is not None):
+            told = f"some rows of step {row['step']} have a uid and others none: its prompts cannot be told apart"
+            raise UsageError(f"{told}; give the whole step, as one version of verl wrote it", item=place)
+        uid = _UID.fullmatch(str(row.get("uid")))
         if uid is None:
-            found.append(str(row["input"]))
+            found.append(str(row["uid"] if named[row["step"]] else row["input"]))
             continue
         rollout = (row["step"], uid["prompt"], uid["rollout"])
         if rollout in seen:

@@ -13,8 +13,8 @@ from stepcredit.adapters.loop import Loop
 from stepcredit.adapters.trl.settings import StepCredit
 from stepcredit.core.digests import digest
 from stepcredit.core.errors import StepcreditError, UsageError
-from stepcredit.core.protocols import Tokenizer
 from stepcredit.core.records import Finish, Outcome, Problem, Rollout
+from stepcredit.engines.tokenizer import FileTokenizer
 from stepcredit.steps import align
 
 OUTCOME = "stepcredit_outcome"
@@ -27,23 +27,23 @@ class Place:
     """Where this process's completions stand in the batch of all processes.
 
     Args:
-        batch: index of the sampling call in this training.
+        batch: name of the sampling call in this training.
         first: index of this process's first completion, over all processes.
         group_size: completions of each prompt; groups are neighbours in that order, and may straddle processes.
     """
 
-    batch: int
+    batch: str
     first: int
     group_size: int
 
     def of(self, index: int) -> tuple[str, int]:
         """Group and sample of this process's completion number `index`: by place, never by prompt text.
 
-        >>> Place(3, first=2, group_size=4).of(1), Place(3, first=2, group_size=4).of(2)
+        >>> Place("b3", first=2, group_size=4).of(1), Place("b3", first=2, group_size=4).of(2)
         (('b3-g0', 3), ('b3-g1', 0))
         """
         group, sample = divmod(self.first + index, self.group_size)
-        return f"b{self.batch}-g{group}", sample
+        return f"{self.batch}-g{group}", sample
 
 
 @final
@@ -54,24 +54,32 @@ class Policy:
     Args:
         tokenizer: whose ids they are.
         eos_ids: ids that end a completion.
-        max_tokens: limit on its tokens, `None` if TRL sets none.
+        pad_id: id that stands for nothing; completions that ended may carry it. `None` for none.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: FileTokenizer
     eos_ids: frozenset[int]
-    max_tokens: int | None
+    pad_id: int | None = None
 
     def finish(self, ids: Sequence[int]) -> Finish:
-        """`length` if the limit cut the completion, else `stop`."""
-        cut = self.max_tokens is not None and len(ids) >= self.max_tokens and ids[-1] not in self.eos_ids
+        """`length` if something cut the completion, whichever limit it was: it has no end token, as TRL counts it."""
+        cut = len(ids) > 0 and ids[-1] not in self.eos_ids and ids[-1] != self.pad_id
         return "length" if cut else "stop"
 
     def text(self, ids: Int32[np.ndarray, " T"]) -> tuple[str, Int32[np.ndarray, " T"]]:
-        """Text and the character at which each token starts (`steps.align`); an end token at the end has no text."""
-        if not len(ids) or int(ids[-1]) not in self.eos_ids:
-            return align(ids, self.tokenizer)
-        text, starts = align(ids[:-1], self.tokenizer)
-        return text, np.append(starts, np.int32(len(text)))
+        """Text and the character at which each token starts (`steps.align`); an end token at the end has no text.
+
+        Nor has an id that the tokenizer does not know: a model's table of embeddings may be longer than its vocabulary.
+        """
+        ended = len(ids) > 0 and int(ids[-1]) in self.eos_ids
+        known = np.asarray(ids) < self.tokenizer.size
+        known[len(ids) - ended :] = False
+        text, own = align(ids[known], self.tokenizer)
+        starts = np.full(len(ids), len(text), np.int32)
+        following = np.cumsum(known[::-1])[::-1]  # known ids from each place on
+        inside = following > 0
+        starts[inside] = own[len(own) - following[inside]]
+        return text, starts
 
 
 @final
@@ -90,7 +98,7 @@ class OutcomeReward:
         self.policy: Policy | None = None
         self.place: Place | None = None
         self._kept: tuple[Outcome, ...] | None = None
-        self._error = ""
+        self._error: Exception | None = None
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[Any], **columns: Any
@@ -99,7 +107,7 @@ class OutcomeReward:
 
         An error is kept for `take`, where all processes hear of it; raised here, the others would wait for ever.
         """
-        self._kept, self._error = None, ""
+        self._kept, self._error = None, None
         try:
             rollouts = self._rollouts(prompts, completion_ids, columns)
             if self._credit.checker is not None:
@@ -110,7 +118,7 @@ class OutcomeReward:
                 outcomes = [self._outcome(*pair) for pair in zip(rollouts, rewards, strict=True)]
             self._kept = tuple(outcomes)
         except Exception as error:  # noqa: BLE001 -- raised again by every process
-            self._error = f"{type(error).__name__}: {error}" if not isinstance(error, StepcreditError) else str(error)
+            self._error = error
             return [None] * len(prompts)
         return rewards
 
@@ -120,11 +128,14 @@ class OutcomeReward:
         Raises:
             UsageError: if the reward function failed, or TRL did not call it.
         """
-        kept, error = self._kept, self._error or "TRL did not call the reward function of the outcome"
-        self._kept, self._error = None, ""
-        if kept is None:
-            raise UsageError(f"no outcomes: {error}")
-        return kept
+        kept, error = self._kept, self._error
+        self._kept, self._error = None, None
+        if kept is not None:
+            return kept
+        if error is None:
+            raise UsageError("no outcomes: TRL did not call the reward function of the outcome")
+        told = str(error) if isinstance(error, StepcreditError) else f"{type(error).__name__}: {error}"
+        raise UsageError(f"no outcomes: {told}") from error
 
     async def _checked(self, rollouts: Sequence[Rollout]) -> list[Outcome]:
         checker = self._credit.checker

@@ -27,14 +27,14 @@ class Paid:
     figures: dict[str, float]
 
 
-def pay(cuts: Sequence[Judgement | Steps], credit: StepCredit, *, group_size: int, batch: int = 0) -> Paid:
+def pay(cuts: Sequence[Judgement | Steps], credit: StepCredit, *, group_size: int, batch: str = "") -> Paid:
     """Credit of a whole batch; statistics are taken over complete groups, whichever processes sampled them.
 
     Args:
         cuts: [N] steps or judgements of all processes, in their order.
         credit: the rule and its settings.
         group_size: completions of each prompt; groups are neighbours.
-        batch: index of the sampling call; the shuffled control draws by it.
+        batch: name of the sampling call; the shuffled control draws by it.
 
     Raises:
         CreditError: if the batch is not made of whole groups, or the rule cannot read what the judge gives.

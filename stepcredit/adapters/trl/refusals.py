@@ -69,7 +69,7 @@ def check_liger(args: Any, *, fused: bool) -> None:
 
 
 def check_limit(settings: Any, args: Any) -> None:
-    """Refuse a rule that is spread over another limit of tokens than the trainer's (PURE's baseline).
+    """Refuse a second limit of tokens, and a rule that is spread over another one than the trainer's (PURE's baseline).
 
     Raises:
         UsageError: naming both.
@@ -77,6 +77,9 @@ def check_limit(settings: Any, args: Any) -> None:
     Source: credit.md 2.2. Differs: none.
     """
     limit = args.max_completion_length
+    other = getattr(args, "generation_kwargs", None) or {}
+    if "max_new_tokens" in other:
+        raise UsageError("generation_kwargs sets max_new_tokens, a second limit; set max_completion_length instead")
     if getattr(settings, "max_tokens", limit) != limit:
         raise UsageError(
             f"the rule's max_tokens is {settings.max_tokens}, and completions may have {limit} tokens; "
@@ -84,25 +87,30 @@ def check_limit(settings: Any, args: Any) -> None:
         )
 
 
-def check_rewards(names: Sequence[str], outcome: str, weights: Sequence[float] | None) -> None:
+def check_rewards(names: Sequence[str], outcome: int, weights: Sequence[float] | None) -> None:
     """Refuse reward functions that would change nothing: only the outcome reaches the credit rule.
 
     Args:
         names: of all reward functions.
-        outcome: name of the one that gives the outcome.
+        outcome: index of the one that gives the outcome.
         weights: `reward_weights` of the `GRPOConfig`, `None` if not set.
 
     Raises:
         UsageError: naming the function and the mend.
 
-    >>> check_rewards(("right", "brief"), "right", (1.0, 0.0))
+    >>> check_rewards(("right", "brief"), 0, (1.0, 0.0))
     """
     given = [1.0] * len(names) if weights is None else list(weights)
-    for name, weight in zip(names, given, strict=False):
-        if name != outcome and weight != 0.0:
+    for index, (name, weight) in enumerate(zip(names, given, strict=False)):
+        if index == outcome and weight != 1.0:
+            raise UsageError(
+                f"weight {weight:g} of {name!r}, which gives the outcome, would change nothing: its rule's settings "
+                "say how rewards are scaled; give it weight 1 in reward_weights"
+            )
+        if index != outcome and weight != 0.0:
             mend = f"give it weight 0 in reward_weights (it is logged then), one for each of {', '.join(names)}"
             raise UsageError(
-                f"reward function {name!r} would change nothing, credit is paid on {outcome!r} alone; {mend}"
+                f"reward function {name!r} would change nothing, credit is paid on {names[outcome]!r} alone; {mend}"
             )
 
 

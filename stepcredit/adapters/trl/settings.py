@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, final
 
+from stepcredit.adapters.logged.threshold import check_threshold
 from stepcredit.core.errors import UsageError
 from stepcredit.core.protocols import Checker, Judge, Splitter
 from stepcredit.core.seeds import derive
 from stepcredit.credit import Need, Rule, rule_named
+from stepcredit.credit.choices import check_choice
 from stepcredit.credit.keep import Keep
 from stepcredit.credit.shuffled import ShuffledSettings
 
@@ -28,7 +30,8 @@ class StepCredit:
         judge: gives verdicts on the steps; `None` for rules that read outcomes only.
         settings: the rule's settings; `None` takes its defaults.
         keep: which completions are trained on; `all` leaves out only those whose advantage is unknown. A completion
-            that is left out is masked, as TRL masks truncated ones, and does not count in the loss's denominators.
+            that is left out is masked, as TRL masks truncated ones: losses `dapo`, `bnpo` and `cispo` divide by the
+            tokens that are left, while `grpo`, `sapo` and `dr_grpo` count the row as one of cost 0.
         right_above: bound of a reward function's number.
         problem_column: column of the data set with the problem as a judge should read it; `None` takes the prompt, of a
             conversation its last user message.
@@ -72,6 +75,8 @@ class StepCredit:
             )
         if self.judge is None and chosen.reads_verdicts(self.settings):
             raise UsageError(f"rule {self.rule} reads verdicts on steps: give StepCredit a judge, or take rule grpo")
+        check_threshold(self.right_above)
+        check_choice("keep", self.keep, Keep)
         if self.judging < 1:
             raise UsageError(f"judging must be at least 1, got {self.judging}")
         if self.timeout_s is not None and not self.timeout_s > 0:
@@ -93,7 +98,7 @@ class StepCredit:
         outcome: Any = self.outcome
         return outcome if hasattr(outcome, "check") else None
 
-    def control(self, batch: int) -> ShuffledSettings | None:
+    def control(self, batch: str) -> ShuffledSettings | None:
         """The shuffle of a batch, alike in all processes; `None` without the control."""
         return None if self.shuffled is None else ShuffledSettings(derive(self.shuffled, "shuffled", batch))
 
