@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from microscope_ranks import LEARNING, compared, trained
+from microscope_ranks import LEARNING, OUTCOMES, compared, trained
 from microscope_rules import ROWS
 from microscope_tabular import EASE, ETA, GROUP_SIZE, RATE
 from microscope_tabular import measured as measured_tabular
@@ -60,6 +60,15 @@ standard error in brackets; *raw*: without the correction, to be read beside the
 """
 
 
+RANKED = {
+    "one_group": "*one block* or *one group*",
+    "noise": "*noise*",
+    "cosine": "*cosine*",
+    "advantages": "*advantages*",
+}
+"""Figures of the page's table of rank correlations."""
+
+
 def stored() -> dict[str, Any]:
     """What was measured so far."""
     path = RESULTS / "microscope.json"
@@ -75,6 +84,7 @@ def store(report: Mapping[str, Any]) -> None:
     tables = {name: world_table(told["stages"]) for name, told in report["world"].items()}
     if report["tabular"] is not None:
         tables["enumerated"] = tabular_table(report["tabular"]["stages"], PAGE_FIGURES)
+    tables["ranks"] = ranks_table(report)
     for name, table in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         if begin in text:
@@ -203,19 +213,47 @@ def ranks_text(report: Mapping[str, Any]) -> str:
         "Spearman's correlation over rules, with the share of all pairings at least as far from 0. Many lines, few"
     ]
     lines += ["rules: a p of .05 is expected once in twenty lines by chance. Good noise correlates negatively.\n"]
-    sides = {"enumerated": report["tabular"], **report["world"]}
     head = ("seen in", "trained on", "updates", "figure", "outcome", "rules", "Spearman", "p")
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for side, told in sides.items():
+    for side, task, found in rank_lines(report):
+        for line in found:
+            figures = [str(line[key]) for key in ("updates", "figure", "outcome", "rules")]
+            figures += [number(float(line["spearman"]), 2), number(float(line["p"]), 4)]
+            lines.append("| " + " | ".join([side, task, *figures]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def rank_lines(report: Mapping[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """Where something was seen, what was trained, and its lines; a checkpoint is held against its own task."""
+    runs, out = trained(RESULTS), list[tuple[str, str, list[dict[str, Any]]]]()
+    for side, told in {"enumerated": report["tabular"], **report["world"]}.items():
         for task, arms in runs.items():
             named = task if side == "enumerated" else task.partition(", ")[0]
             if told is None or LEARNING in named or (side != "enumerated" and side.rpartition("-")[0] != named):
                 continue
-            for line in compared(told["stages"], arms):
-                figures = [str(line[key]) for key in ("updates", "figure", "outcome", "rules")]
-                figures += [number(float(line["spearman"]), 2), number(float(line["p"]), 3)]
-                lines.append("| " + " | ".join([side, task, *figures]) + " |")
-    return "\n".join(lines) + "\n"
+            out.append((side, task, compared(told["stages"], arms)))
+    return out
+
+
+def ranks_table(report: Mapping[str, Any]) -> str:
+    """One line for what was seen, trained and reached: each figure's correlation and p at every stage."""
+    head = ("seen in", "trained on", "reached", "rules", *RANKED.values())
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for side, task, found in rank_lines(report):
+        for outcome in OUTCOMES:
+            mine = [line for line in found if line["outcome"] == outcome]
+            rules = sorted({int(line["rules"]) for line in mine})
+            row = [
+                side,
+                task.replace(LEARNING, "learning"),
+                outcome,
+                " to ".join(str(n) for n in rules[:: len(rules) - 1 or 1]),
+            ]
+            for figure in RANKED:
+                told = [line for line in mine if line["figure"] == figure]
+                row.append(" / ".join(f"{line['spearman']:.2f} ({line['p']:.2g})" for line in told))
+            lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines)
 
 
 def markdown(report: Mapping[str, Any]) -> str:
