@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Shaped
 from stepcredit.core.errors import CreditError, UsageError
 from stepcredit.core.layout import Layout
 from stepcredit.credit.additive import Signal
-from stepcredit.credit.algebra import leave_one_out, softmin, spread, to_go
+from stepcredit.credit.algebra import leave_one_out, softmin, spread, to_go, whiten
 from stepcredit.credit.choices import check_choice, check_number
 from stepcredit.credit.vineppo import finished, written
 
@@ -105,8 +105,9 @@ def pure(
     """
     if len(scores) != layout.steps:
         raise CreditError(f"scores: got {len(scores)} entries, the layout has {layout.steps}")
-    counted = written(trained if settings.process_weight else None, layout.tokens)
-    longest = int(np.bincount(layout.rollout_of_token, weights=counted, minlength=1).max())
+    counted = written(trained, layout.tokens) if settings.process_weight and trained is not None else None
+    lengths = layout.tokens_of_rollout if counted is None else np.bincount(layout.rollout_of_token, weights=counted)
+    longest = int(lengths.max(initial=0))
     if longest > settings.max_tokens:
         raise CreditError(
             f"a completion has {longest} tokens, max_tokens is {settings.max_tokens}; set it to the limit"
@@ -123,11 +124,9 @@ def pure(
         earned = np.nan_to_num(earned, nan=0.0)
     coming = to_go(Signal(earned, "soft minimum", additive=True), layout, site="step")
     level = outcome[layout.rollout_of_step] + settings.process_weight * coming
-    left = (
-        layout.tokens_left
-        if trained is None
-        else to_go(Signal(counted.astype(np.float64), "tokens", additive=True), layout)
-    )
+    left = layout.tokens_left
+    if counted is not None:
+        left = to_go(Signal(counted.astype(np.float64), "tokens", additive=True), layout)
     paid = spread(level, layout) - spread(share, layout, site="rollout") * left
     return _finished(paid, counted, settings)
 
@@ -152,7 +151,7 @@ def outcome_part(
     array([ 1., -1.], dtype=float32)
     """
     paid = spread(_outcome(layout, rewards, settings), layout, site="rollout")
-    return _finished(paid, np.ones(layout.tokens, np.bool_), settings)
+    return _finished(paid, None, settings)
 
 
 def signed(scores: Float[np.ndarray, " S"], scale: ScoreScale) -> Float64[np.ndarray, " S"]:
@@ -214,6 +213,8 @@ def _outcome(layout: Layout, rewards: Float[np.ndarray, " N"], settings: PureSet
 
 
 def _finished(
-    paid: Float64[np.ndarray, " T"], counted: Bool[np.ndarray, " T"], settings: PureSettings
+    paid: Float64[np.ndarray, " T"], counted: Bool[np.ndarray, " T"] | None, settings: PureSettings
 ) -> Float32[np.ndarray, " T"]:
-    return finished(paid, counted, white=settings.whiten, std="population", epsilon=0.0)
+    if counted is not None:
+        return finished(paid, counted, white=settings.whiten, std="population", epsilon=0.0)
+    return (whiten(paid) if settings.whiten else paid).astype(np.float32)
