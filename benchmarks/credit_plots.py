@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from credit_tables import Line, by_place, compute, sampled
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 COLOURS = 10
@@ -44,7 +45,7 @@ def learning_curves(lines: Sequence[Line], titles: Mapping[str, str], path: Path
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy on 128 held-out problems")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+    _save(figure, path)
 
 
 def along_the_rounds(
@@ -81,4 +82,10 @@ def along_the_rounds(
         row[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     for panel in grid[-1]:
         panel.set_xlabel("rollouts, thousands", fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """The same figure gives the same bytes."""
+    with rc_context({"svg.hashsalt": path.name}):
+        figure.savefig(path, metadata={"Date": None})
