@@ -68,6 +68,9 @@ RANKED = {
 }
 """Figures of the page's table of rank correlations."""
 
+Ranked = tuple[str, str, list[dict[str, Any]]]
+"""Where something was seen, what was trained, and a line for each stage, figure and outcome."""
+
 
 def stored() -> dict[str, Any]:
     """What was measured so far."""
@@ -79,12 +82,13 @@ def store(report: Mapping[str, Any]) -> None:
     """Write the results, their page, and the tables of docs/microscope.md between its marks."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "microscope.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "microscope.md").write_text(markdown(report), encoding="utf-8")
+    ranks = rank_lines(report)
+    (RESULTS / "microscope.md").write_text(markdown(report, ranks), encoding="utf-8")
     text = PAGE.read_text(encoding="utf-8")
     tables = {name: world_table(told["stages"]) for name, told in report["world"].items()}
     if report["tabular"] is not None:
         tables["enumerated"] = tabular_table(report["tabular"]["stages"], PAGE_FIGURES)
-    tables["ranks"] = ranks_table(report)
+    tables["ranks"] = ranks_table(ranks)
     for name, table in tables.items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         if begin in text:
@@ -201,7 +205,7 @@ def world_table(stages: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def ranks_text(report: Mapping[str, Any]) -> str:
+def ranks_text(ranks: Sequence[Ranked]) -> str:
     """Rank correlations with the trained comparison, or that it is not there."""
     lines = ["## Against the trained comparison\n"]
     runs = trained(RESULTS)
@@ -215,7 +219,7 @@ def ranks_text(report: Mapping[str, Any]) -> str:
     lines += ["rules: a p of .05 is expected once in twenty lines by chance. Good noise correlates negatively.\n"]
     head = ("seen in", "trained on", "updates", "figure", "outcome", "rules", "Spearman", "p")
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for side, task, found in rank_lines(report):
+    for side, task, found in ranks:
         for line in found:
             figures = [str(line[key]) for key in ("updates", "figure", "outcome", "rules")]
             figures += [number(float(line["spearman"]), 2), number(float(line["p"]), 4)]
@@ -223,9 +227,9 @@ def ranks_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def rank_lines(report: Mapping[str, Any]) -> list[tuple[str, str, list[dict[str, Any]]]]:
+def rank_lines(report: Mapping[str, Any]) -> list[Ranked]:
     """Where something was seen, what was trained, and its lines; a checkpoint is held against its own task."""
-    runs, out = trained(RESULTS), list[tuple[str, str, list[dict[str, Any]]]]()
+    runs, out = trained(RESULTS), list[Ranked]()
     for side, told in {"enumerated": report["tabular"], **report["world"]}.items():
         for task, arms in runs.items():
             named = task if side == "enumerated" else task.partition(", ")[0]
@@ -235,11 +239,11 @@ def rank_lines(report: Mapping[str, Any]) -> list[tuple[str, str, list[dict[str,
     return out
 
 
-def ranks_table(report: Mapping[str, Any]) -> str:
+def ranks_table(ranks: Sequence[Ranked]) -> str:
     """One line for what was seen, trained and reached: each figure's correlation and p at every stage."""
     head = ("seen in", "trained on", "reached", "rules", *RANKED.values())
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for side, task, found in rank_lines(report):
+    for side, task, found in ranks:
         for outcome in OUTCOMES:
             mine = [line for line in found if line["outcome"] == outcome]
             rules = sorted({int(line["rules"]) for line in mine})
@@ -256,13 +260,13 @@ def ranks_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def markdown(report: Mapping[str, Any]) -> str:
+def markdown(report: Mapping[str, Any], ranks: Sequence[Ranked]) -> str:
     """The whole page."""
     parts = ["# Rules under the microscope\n"]
     if report["tabular"] is not None:
         parts.append(tabular_text(report["tabular"]))
     parts += [world_text(name, told) for name, told in sorted(report["world"].items())]
-    return "\n".join([*parts, ranks_text(report)])
+    return "\n".join([*parts, ranks_text(ranks)])
 
 
 def main() -> None:
@@ -287,9 +291,8 @@ def main() -> None:
         tabular(options)
     elif options.part == "world":
         world(options)
-    report = stored()
-    store(report)
-    print(markdown(report))
+    store(stored())
+    print((RESULTS / "microscope.md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, final
+from typing import Literal, Protocol, TypedDict, Unpack, final
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -19,18 +19,19 @@ RoundSignals = Mapping[Need, Mapping[str, Float[np.ndarray, " n"]]]
 """What the records of a round do not hold: signal -> rollout id -> its entries in that rollout."""
 
 
+class InRound(TypedDict):
+    """What a credit rule is told of the round beside its records."""
+
+    process_weight: float
+    round_index: int
+    signals: RoundSignals
+
+
 class CreditRule(Protocol):
     """Turns a round's complete groups and judgements into one Credit a scorable rollout, in group order."""
 
     def __call__(
-        self,
-        groups: Sequence[Group],
-        judgements: Sequence[Judgement],
-        /,
-        *,
-        process_weight: float,
-        round_index: int,
-        signals: RoundSignals,
+        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
     ) -> list[Credit]:
         """Credits of all scorable rollouts, `kept=False` with a note on those that the keep rule drops."""
         ...
@@ -54,14 +55,7 @@ class CreditScale(Protocol):
     """Tells the sizes of the two streams of what a `CreditRule` pays on the same."""
 
     def __call__(
-        self,
-        groups: Sequence[Group],
-        judgements: Sequence[Judgement],
-        /,
-        *,
-        process_weight: float,
-        round_index: int,
-        signals: RoundSignals,
+        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
     ) -> CreditSizes:
         """Sizes over the rollouts that are kept."""
         ...

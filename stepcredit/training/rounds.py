@@ -28,7 +28,7 @@ from stepcredit.training.monitor_facts import (
     score_mass,
 )
 from stepcredit.training.monitoring import Firing, Readings, ask_round, ask_update, monitored_weight, strongest
-from stepcredit.training.parts import Measurement, Parts, RoundSettings
+from stepcredit.training.parts import InRound, Measurement, Parts, RoundSettings
 from stepcredit.training.rejudge import SecondReading, rejudge_round
 from stepcredit.training.round_figures import before_training, tokens_so_far
 from stepcredit.training.sample import sample_round
@@ -175,7 +175,7 @@ async def _one_round(walk: _Walk) -> Round | None:
     scheduled = process_weight(settings.process_weight, index, history=_signs(walk.history.rounds))
     weight, reason = monitored_weight(settings.monitors, scheduled, round_index=index, firings=walk.history.firings)
     signals = await parts.signals([j.steps for j in evaluated.judgements], weight) if parts.signals else {}
-    told: dict[str, Any] = {"process_weight": weight, "round_index": index, "signals": signals}
+    told = InRound(process_weight=weight, round_index=index, signals=signals)
     bound = partial(parts.credit, **told)
     second = await rejudge_round(
         parts, settings, folder, evaluated=evaluated, credit=bound if weight else None, round_index=index

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, Unpack, final
 
 from stepcredit.core.records import Credit, Group, Judgement
 from stepcredit.core.seeds import derive
@@ -17,7 +17,7 @@ from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.settings import rule_settings, weighed
 from stepcredit.recipes.arm_rules.whole import whole_columns
 from stepcredit.steps import thoughts
-from stepcredit.training.parts import CreditSizes, RoundSignals
+from stepcredit.training.parts import CreditSizes, InRound
 from stepcredit.training.signals import columns_of
 
 
@@ -37,49 +37,28 @@ class ArmCredit:
     max_tokens: int | None = None
 
     def __call__(
-        self,
-        groups: Sequence[Group],
-        judgements: Sequence[Judgement],
-        /,
-        *,
-        process_weight: float,
-        round_index: int,
-        signals: RoundSignals,
+        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
     ) -> list[Credit]:
         """Credits of the round, one a rollout, in group order."""
-        settings = settings_of(self.arm, process_weight=process_weight, max_tokens=self.max_tokens)
-        credited, _ = self._assigned(groups, judgements, settings=settings, round_index=round_index, signals=signals)
+        credited, _ = self._assigned(groups, judgements, told)
         if self.arm.prof is not None:
             credited = drop_inconsistent(credited, judgements, settings=self.arm.prof.settings())
         return list(credited)
 
     def sizes(
-        self,
-        groups: Sequence[Group],
-        judgements: Sequence[Judgement],
-        /,
-        *,
-        process_weight: float,
-        round_index: int,
-        signals: RoundSignals,
+        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
     ) -> CreditSizes:
         """Mean absolute outcome and process part a token of the rollouts that the keep rule keeps."""
-        settings = settings_of(self.arm, process_weight=process_weight, max_tokens=self.max_tokens)
-        _, told = self._assigned(groups, judgements, settings=settings, round_index=round_index, signals=signals)
+        _, found = self._assigned(groups, judgements, told)
         whole = rule_named(self.arm.rule).outcome_part is None
-        outcome, process = (None if math.isnan(size) else size for size in (told.outcome_size, told.process_size))
+        outcome, process = (None if math.isnan(size) else size for size in (found.outcome_size, found.process_size))
         return CreditSizes(None if whole else outcome, process)
 
     def _assigned(
-        self,
-        groups: Sequence[Group],
-        judgements: Sequence[Judgement],
-        *,
-        settings: Any,
-        round_index: int,
-        signals: RoundSignals,
+        self, groups: Sequence[Group], judgements: Sequence[Judgement], told: InRound
     ) -> tuple[tuple[Credit, ...], CreditSummary]:
         arm = self.arm
+        settings = settings_of(arm, process_weight=told["process_weight"], max_tokens=self.max_tokens)
         rule = rule_named(arm.rule)
         wanted = rule.wanted(settings)
         merged = rule.unit_for(settings) == "thought"
@@ -91,8 +70,9 @@ class ArmCredit:
             rule=arm.rule,
             settings=settings,
             keep=arm.keep,
-            control=ShuffledSettings(derive(self.seed, "shuffled", round_index)) if arm.shuffled else None,
-            signals=columns_of(groups, signals) | whole_columns(groups, judgements, wanted, of_steps=arm.of_steps),
+            control=ShuffledSettings(derive(self.seed, "shuffled", told["round_index"])) if arm.shuffled else None,
+            signals=columns_of(groups, told["signals"])
+            | whole_columns(groups, judgements, wanted, of_steps=arm.of_steps),
         )
 
 
