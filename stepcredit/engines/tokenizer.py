@@ -51,7 +51,7 @@ class _Rules:
         replace: texts to replace inside a token, in order.
         byte_fallback: a token `<0xAB>` is that byte.
         strip: spaces to take off the start of the whole text, at most.
-        spaced: tokens are joined by single spaces (a file without decoder).
+        spaced: a space stands before each token (a file without decoder: tokens are joined by single spaces).
     """
 
     byte_level: bool = False
@@ -209,18 +209,14 @@ class FileTokenizer:
             EngineError: for an id outside the vocabulary.
         """
         numbers = np.asarray(ids, np.int64)
-        if len(numbers) and (numbers.min() < 0 or numbers.max() >= self.size):
+        if len(numbers) and numbers.view(np.uint64).max() >= self.size:  # a negative id is a large one
             bad = int(numbers[(numbers < 0) | (numbers >= self.size)][0])
             raise EngineError(f"token id {bad} is outside the tokenizer's 0..{self.size - 1}; is it another model's?")
-        table = self._table
-        found = [table[number] for number in numbers.tolist()]
-        if None in found:
-            missing = int(numbers[found.index(None)])
+        pieces: list[bytes | None] = self._table[numbers].tolist()
+        if self._gaps and None in pieces:
+            missing = int(numbers[pieces.index(None)])
             raise EngineError(f"token id {missing} has no token in the tokenizer's vocabulary")
-        pieces = cast("list[bytes]", found)
-        if self._rules.spaced:
-            return [*pieces[:1], *[b" " + piece for piece in pieces[1:]]]
-        return _strip(pieces, self._rules.strip)
+        return _strip(cast("list[bytes]", pieces), self._rules.strip)
 
     def decode(self, ids: Sequence[int] | Int32[np.ndarray, " T"]) -> str:
         """Text of the ids, special tokens included, invalid bytes as U+FFFD.
@@ -242,14 +238,21 @@ class FileTokenizer:
         target.write("tokenizer_config.json", json.dumps(config, indent=1))
 
     @cached_property
-    def _table(self) -> list[bytes | None]:
-        table: list[bytes | None] = [None] * self.size
+    def _table(self) -> np.ndarray:
+        """[V] bytes of each id, `None` where the vocabulary has a gap."""
+        table = np.full(self.size, None, np.object_)
         alphabet = byte_characters()
         for token, number in self._tokenizer.get_vocab(with_added_tokens=True).items():
             table[number] = _bytes_of(token, self._rules, alphabet)
         for number, added in self._tokenizer.get_added_tokens_decoder().items():
             table[number] = added.content.encode()
+        if self._rules.spaced:
+            table[:] = [None if piece is None else b" " + piece for piece in table]
         return table
+
+    @cached_property
+    def _gaps(self) -> bool:
+        return None in self._table.tolist()
 
     @cached_property
     def _words(self) -> frozenset[str] | None:
@@ -304,7 +307,7 @@ def _rules_of(file: dict[str, Any]) -> _Rules:
     if decoder is None:
         if "ByteLevel" in json.dumps(file.get("pre_tokenizer")):
             raise UsageError("the tokenizer file is byte-level but names no decoder; set its decoder to ByteLevel")
-        return _Rules(spaced=True)
+        return _Rules(spaced=True, strip=1)
     parts: list[dict[str, Any]] = decoder["decoders"] if decoder["type"] == "Sequence" else [decoder]
     if [part["type"] for part in parts] == ["ByteLevel"]:
         return _Rules(byte_level=True)

@@ -19,6 +19,7 @@ from stepcredit.core.arrays import frozen
 from stepcredit.core.errors import EngineError, StepcreditError
 from stepcredit.core.protocols import Completion, Sampling
 from stepcredit.engines.embedded.model import CausalLM
+from stepcredit.engines.embedded.post import Post
 from stepcredit.engines.embedded.sampler import Request, SlotSampler, Written
 from stepcredit.engines.learner.weights import weights_fingerprint
 
@@ -83,6 +84,7 @@ class EmbeddedSampler:
         self._cancelled: list[Request] = []
         self._closed = False
         self._thread: threading.Thread | None = None
+        self._post = Post()
 
     @property
     def fingerprint(self) -> str:
@@ -100,7 +102,10 @@ class EmbeddedSampler:
         Raises:
             EngineError: if the request does not fit the model, the engine is closed, or a forward pass failed.
         """
-        return await asyncio.wrap_future(self._request(prompt_ids, sampling, seed))
+        job = self._sample_job(prompt_ids, sampling, seed)
+        waiter = self._post.waiter(job.future)
+        self._put(lambda: self._waiting.append(job))
+        return await waiter
 
     def sample_many(
         self, prompts: Sequence[Int32[np.ndarray, " P"]], sampling: Sampling, seeds: Sequence[int]
@@ -110,8 +115,9 @@ class EmbeddedSampler:
         Raises:
             EngineError: as `sample`.
         """
-        futures = [self._request(prompt, sampling, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        return [future.result() for future in futures]
+        jobs = [self._sample_job(prompt, sampling, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        self._put(lambda: self._waiting.extend(jobs))
+        return [job.future.result() for job in jobs]
 
     async def score(self, ids: Int32[np.ndarray, " X"], *, first: int) -> Float32[np.ndarray, " Y"]:
         """[X - first] log probability in nats of `ids[first:]`, each given all ids before it.
@@ -128,8 +134,9 @@ class EmbeddedSampler:
         if column.min() < 0 or column.max() >= config.vocab_size:
             raise EngineError(f"an id is outside the vocabulary of {config.vocab_size}: another tokenizer's?")
         job = _Score(column, first, Future())
+        waiter = self._post.waiter(job.future)
         self._put(lambda: self._scores.append(job))
-        return await asyncio.wrap_future(job.future)
+        return await waiter
 
     def load_weights(self, state: Mapping[str, Tensor]) -> str:
         """Take new weights once the requests before this call are written; blocks until then (policy sync).
@@ -175,13 +182,12 @@ class EmbeddedSampler:
     ) -> None:
         await self.aclose()
 
-    def _request(self, prompt_ids: Int32[np.ndarray, " P"], sampling: Sampling, seed: int) -> "Future[Completion]":
+    def _sample_job(self, prompt_ids: Int32[np.ndarray, " P"], sampling: Sampling, seed: int) -> _Sample:
         request = Request(frozen(prompt_ids, np.int32), sampling, seed)
         self._pool.check(request)
         job = _Sample(request, Future())
-        self._put(lambda: self._waiting.append(job))
         job.future.add_done_callback(lambda future: self._forget(request) if future.cancelled() else None)
-        return job.future
+        return job
 
     def _put(self, append: Callable[[], None]) -> None:
         with self._condition:
@@ -248,6 +254,7 @@ class EmbeddedSampler:
         scores = [job for job in taken if isinstance(job, _Score) and not job.future.cancelled()]
         if scores:
             self._score(scores)
+            self._post.deliver()
         samples = [job for job in taken if isinstance(job, _Sample)]
         if samples:
             self._running |= {job.request: job for job in samples}
@@ -255,6 +262,7 @@ class EmbeddedSampler:
         if self._running:
             for written in self._pool.step():
                 self._answer(written)
+            self._post.deliver()
 
     def _answer(self, written: Written) -> None:
         job = self._running.pop(written.request)
@@ -319,6 +327,7 @@ class EmbeddedSampler:
                 error = EngineError(message)
                 error.__cause__ = cause
                 future.set_exception(error)
+        self._post.deliver()
 
 
 def _resolve(future: "Future[Any]", value: object) -> None:
