@@ -17,6 +17,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +192,17 @@ def compared(pairs: Sequence[tuple[float, float]]) -> dict[str, dict[str, float]
 
 
 def figures(found: Sequence[float]) -> dict[str, float]:
-    """Median and range."""
-    return {"median": float(np.median(found)), "low": min(found), "high": max(found)}
+    """Median and range, and an interval of 95% or more for the median: two order statistics (sign test)."""
+    ranked, n = sorted(found), len(found)
+    outside = [k for k in range(n // 2) if sum(comb(n, j) for j in range(k + 1)) <= 0.025 * 2**n]
+    inner = max(outside, default=0)
+    from_, to = ranked[inner], ranked[n - 1 - inner]
+    return {"median": float(np.median(found)), "low": ranked[0], "high": ranked[-1], "from": from_, "to": to}
+
+
+def ranged(found: Mapping[str, float], form: str) -> str:
+    """Median and range as text."""
+    return f"{found['median']:{form}} [{found['low']:{form}}, {found['high']:{form}}]"
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -203,15 +213,13 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines.append(", ".join(f"{report[name]:,} {name}" for name in counts) + "\n")
     lines += ["| | values | sampler alone | values / sampler, turn by turn |", "| --- | --- | --- | --- |"]
     for name, told in (("wall", "tokens a second"), ("cpu", "tokens a CPU second")):
-        cells = [
-            f"{one['median']:,.0f} [{one['low']:,.0f}, {one['high']:,.0f}]" for one in list(report[name].values())[:2]
-        ]
+        values, alone = (ranged(report[name][way], ",.0f") for way in ("values", "sampler"))
         share = report[name]["share"]
-        lines.append(
-            f"| {told} | {' | '.join(cells)} | {share['median']:.3f} [{share['low']:.3f}, {share['high']:.3f}] |"
-        )
-    values, alone = (f"{one['median']:.3f} s [{one['low']:.3f}, {one['high']:.3f}]" for one in report["event_loop_s"])
-    lines.append(f"| event loop's CPU | {values} | {alone} | |")
+        told_share = f"{ranged(share, '.3f')}; median in [{share['from']:.3f}, {share['to']:.3f}]"
+        lines.append(f"| {told} | {values} | {alone} | {told_share} |")
+    values, alone = (ranged(one, ".3f") for one in report["event_loop_s"])
+    lines.append(f"| event loop's CPU seconds | {values} | {alone} | |")
+    lines.append("\nMedian [range] of turns; the interval of the median has 95% or more from six turns on (sign test).")
     return "\n".join(lines) + "\n"
 
 
