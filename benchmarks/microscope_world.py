@@ -167,7 +167,7 @@ class Bench:
             judged.append(Judgement(steps, verdicts if judge is None else await judge.judge(steps), arm.judge))
         made = [Group(group, tuple(steps.outcome for steps in mine)) for group, mine in groups.items()]
         rule = ArmCredit(arm, self.seed, self.task.sampling().max_tokens)
-        return rule(made, judged, process_weight=1.0, round_index=0, signals=signals)
+        return rule(made, judged, process_weight=1.0, round_index=0, signals=signals).credits
 
     def values(self, sampler: EmbeddedSampler, completions: int) -> MonteCarloValues:
         """Values by so many continuations of each prefix."""

@@ -96,7 +96,9 @@ def sizes_of(steps: Steps) -> np.ndarray:
 def tokens_of(arm: ArmPart, groups: Sequence[Group], judgements: Sequence[Judgement], *, seed: int) -> Tokens:
     """Both parts of every token's advantage in one round."""
     rule = ArmCredit(arm, seed)
-    whole, plain = (rule(groups, judgements, process_weight=weight, round_index=0, signals={}) for weight in (1.0, 0.0))
+    whole, plain = (
+        rule(groups, judgements, process_weight=weight, round_index=0, signals={}).credits for weight in (1.0, 0.0)
+    )
     parts: list[Tokens] = []
     for judgement, full, base in zip(judgements, whole, plain, strict=True):
         steps = judgement.steps

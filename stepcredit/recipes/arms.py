@@ -232,7 +232,6 @@ def _parts(
     named, told = job.arm.splitter, job.recipe.measure.reference_kl
     frozen = _frozen(job, load_checkpoint(job.checkpoint)) if part.beta or told else None
     passes = _Passes(frozen) if frozen and part.beta else None
-    credit = ArmCredit(job.arm, job.seed, task.sampling().max_tokens)
     parts = Parts(
         tasks=task,
         tokenizer=task.tokenizer,
@@ -242,7 +241,7 @@ def _parts(
         if job.arm.splitter in ("world", JUDGED)
         else splitter(job.arm.splitter, **job.arm.split),
         judge=judge.judge,
-        credit=credit,
+        credit=ArmCredit(job.arm, job.seed, task.sampling().max_tokens),
         learner=learner,
         sync=lambda: sampler.load_weights(policy.state_dict()),
         measure=measure,
@@ -252,7 +251,6 @@ def _parts(
         start=frozen.logprobs if frozen and told else None,
         proposer=_named_by_markers() if named == JUDGED else None,
         learning=signals.learned,
-        scale=credit.sizes,
     )
     return parts, signals, lambda: signals.tokens + (passes.tokens if passes else 0)
 

@@ -27,16 +27,6 @@ class InRound(TypedDict):
     signals: RoundSignals
 
 
-class CreditRule(Protocol):
-    """Turns a round's complete groups and judgements into one Credit a scorable rollout, in group order."""
-
-    def __call__(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
-    ) -> list[Credit]:
-        """Credits of all scorable rollouts, `kept=False` with a note on those that the keep rule drops."""
-        ...
-
-
 @final
 @dataclass(frozen=True)
 class CreditSizes:
@@ -47,17 +37,29 @@ class CreditSizes:
         process: mean absolute rest.
     """
 
-    outcome: float | None
-    process: float | None
+    outcome: float | None = None
+    process: float | None = None
 
 
-class CreditScale(Protocol):
-    """Tells the sizes of the two streams of what a `CreditRule` pays on the same."""
+@final
+@dataclass(frozen=True)
+class Paid:
+    """What a credit rule makes of a round.
 
-    def __call__(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
-    ) -> CreditSizes:
-        """Sizes over the rollouts that are kept."""
+    Args:
+        credits: one a scorable rollout, in group order; `kept=False` with a note on those that the keep rule drops.
+        sizes: of the two streams over the rollouts that are kept, where the rule can tell them.
+    """
+
+    credits: list[Credit]
+    sizes: CreditSizes = CreditSizes()
+
+
+class CreditRule(Protocol):
+    """Turns a round's complete groups and judgements into credit."""
+
+    def __call__(self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]) -> Paid:
+        """Credits of all scorable rollouts."""
         ...
 
 
@@ -184,7 +186,6 @@ class Parts:
         spent: tokens so far beside sampling and training; `None` leaves them unknown in the rows.
         proposer: joins the splitter's steps into those that it proposes, before anything is judged; `None` leaves them.
         learning: judges that learn in every round; `None` if none does.
-        scale: sizes of what the rule pays; `None` leaves them unknown in the rows.
     """
 
     tasks: TaskSet
@@ -204,7 +205,6 @@ class Parts:
     spent: Callable[[], SpentTokens] | None = None
     proposer: Proposer | None = None
     learning: Learning | None = None
-    scale: CreditScale | None = None
 
 
 OldLogprobs = Literal["learner", "sampler"]

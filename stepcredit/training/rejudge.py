@@ -16,11 +16,11 @@ from stepcredit.judges.agreement import changed_share, kappa
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.evaluate import Evaluated, judge_one
 from stepcredit.training.monitor_facts import MIN_COUNT
-from stepcredit.training.parts import Parts, RoundSettings
+from stepcredit.training.parts import Paid, Parts, RoundSettings
 
 STAGE = "rejudgement"
 
-BoundCredit = Callable[[Sequence[Group], Sequence[Judgement]], list[Credit]]
+BoundCredit = Callable[[Sequence[Group], Sequence[Judgement]], Paid]
 """The credit rule of one round."""
 
 
@@ -86,7 +86,7 @@ def _changed(credit: BoundCredit, evaluated: Evaluated, second: dict[str, Judgem
     names = {group.id for group in groups}
     first = [j for j in evaluated.judgements if j.steps.rollout.group in names]
     fresh = [second.get(j.steps.rollout.id, j) for j in first]
-    return changed_share(_tokens(credit(groups, first), second), _tokens(credit(groups, fresh), second))
+    return changed_share(*(_tokens(credit(groups, read).credits, second) for read in (first, fresh)))
 
 
 def _tokens(credited: Sequence[Credit], chosen: dict[str, Judgement]) -> np.ndarray:

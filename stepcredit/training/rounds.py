@@ -180,20 +180,18 @@ async def _one_round(walk: _Walk) -> Round | None:
     second = await rejudge_round(
         parts, settings, folder, evaluated=evaluated, credit=bound if weight else None, round_index=index
     )
-    credited = bound(evaluated.groups, evaluated.judgements)
-    walk.watch.on_credit(index, credited)
+    paid = bound(evaluated.groups, evaluated.judgements)
+    walk.watch.on_credit(index, paid.credits)
     if walk.watch.stop():
         return None
     walk.figures = before_training(parts, evaluated.groups, signals)
-    if parts.scale is not None:
-        sizes = parts.scale(evaluated.groups, evaluated.judgements, **told)
-        walk.figures |= {"outcome_size": sizes.outcome, "process_size": sizes.process}
+    walk.figures |= {"outcome_size": paid.sizes.outcome, "process_size": paid.sizes.process}
     walk.mark()
     trained = train_round(
         parts.learner,
         settings,
         folder,
-        credited=credited,
+        credited=paid.credits,
         round_index=index,
         after_update=lambda update: _after_update(walk, update),
         reference=parts.reference,

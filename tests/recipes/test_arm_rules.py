@@ -91,7 +91,7 @@ def credited(arm: ArmPart, ratio: float, *, weight: float = 1.0) -> list[Credit]
     groups, judged = batch()
     columns = {j.steps.rollout.id: np.full(len(j.steps.rollout.completion_ids), ratio) for j in judged}
     signals = {Need.LOG_RATIO: columns}
-    return ArmCredit(arm, 7)(groups, judged, process_weight=weight, round_index=0, signals=signals)
+    return ArmCredit(arm, 7)(groups, judged, process_weight=weight, round_index=0, signals=signals).credits
 
 
 def test_settings_and_the_schedule_s_weight_reach_the_rule() -> None:
@@ -105,14 +105,15 @@ def test_the_sizes_of_both_streams_are_told_apart() -> None:
     """credit.md 1.8: mean |beta * to_go(kappa)| beside mean |z(R)|."""
     arm, (groups, judged) = ArmPart(**PRL, settings={"eta": 10.0}), batch()  # type: ignore[arg-type]
     columns = {j.steps.rollout.id: np.ones(len(j.steps.rollout.completion_ids)) for j in judged}
-    told = ArmCredit(arm, 7).sizes(groups, judged, process_weight=1.0, round_index=0, signals={Need.LOG_RATIO: columns})
+    paid = ArmCredit(arm, 7)(groups, judged, process_weight=1.0, round_index=0, signals={Need.LOG_RATIO: columns})
+    told = paid.sizes
     plain, priced = credited(arm, 0.0), credited(arm, 1.0)
     z = np.concatenate([credit.advantages for credit in plain])
     cost = z - np.concatenate([credit.advantages for credit in priced])
     assert told.outcome == pytest.approx(np.abs(z).mean())
     assert told.process == pytest.approx(np.abs(cost).mean(), rel=1e-5)
     alone = ArmCredit(ArmPart(title="x", rule="grpo"), 7)
-    sizes = alone.sizes(groups, judged, process_weight=1.0, round_index=0, signals={})
+    sizes = alone(groups, judged, process_weight=1.0, round_index=0, signals={}).sizes
     assert sizes.outcome
     assert sizes.process == 0.0
 
@@ -129,7 +130,7 @@ def test_a_bonus_for_exploration_is_added_to_prl_whatever_the_process_weight(wei
     found = [
         ArmCredit(ArmPart(**PRL, settings={"eta": 10.0, **more}), 7)(  # type: ignore[arg-type]
             groups, judged, process_weight=weight, round_index=0, signals=signals
-        )
+        ).credits
         for more in ({}, {"bonus_weight": 0.5})
     ]
     added = 0.5 * (bonus - bonus.mean()) / bonus.std(ddof=1)

@@ -267,7 +267,7 @@ def test_the_columns_of_whole_rollouts_reach_their_rules() -> None:
     spct, think = (
         ArmCredit(ArmPart(title=rule, rule=rule, judge="oracle"), 0)(
             groups, scored, process_weight=1.0, round_index=0, signals={}
-        )
+        ).credits
         for rule in ("spct", "think_rm")
     )
     assert np.argsort([credit.advantages[0] for credit in spct]).tolist() == [2, 0, 1]
@@ -280,8 +280,8 @@ def test_pure_s_baseline_is_spread_over_the_sampler_s_limit_unless_the_arm_names
 
     def paid(limit: int | None, **own: float) -> np.ndarray:
         arm = ArmPart(title="", rule="pure", judge="oracle", settings={"whiten": False, **own})
-        credited = ArmCredit(arm, 0, limit)(groups, scored, process_weight=1.0, round_index=0, signals={})
-        return np.concatenate([credit.advantages for credit in credited])
+        paid = ArmCredit(arm, 0, limit)(groups, scored, process_weight=1.0, round_index=0, signals={})
+        return np.concatenate([credit.advantages for credit in paid.credits])
 
     np.testing.assert_array_equal(paid(96), paid(None, max_tokens=96))
     np.testing.assert_array_equal(paid(96, max_tokens=48), paid(None, max_tokens=48))
@@ -299,7 +299,9 @@ def test_prof_chooses_who_is_trained_on_and_pays_nothing() -> None:
     groups, judged = batch((("right", "CC"), ("right", "CC"), ("wrong", "MM"), ("wrong", "MM")))
     scored = [replace(j, verdicts=(Verdict(s),) * 2) for j, s in zip(judged, (0.9, 0.2, 0.9, 0.2), strict=True)]
     arms = [ArmPart(title="", rule="grpo"), ArmPart(title="", rule="grpo", judge="oracle", prof={"share": 0.5})]  # type: ignore[arg-type]
-    plain, filtered = (ArmCredit(arm, 0)(groups, scored, process_weight=1.0, round_index=0, signals={}) for arm in arms)
+    plain, filtered = (
+        ArmCredit(arm, 0)(groups, scored, process_weight=1.0, round_index=0, signals={}).credits for arm in arms
+    )
     assert [credit.kept for credit in plain] == [True] * 4
     assert [credit.kept for credit in filtered] == [True, False, False, True]
     for one, other in zip(plain, filtered, strict=True):
@@ -315,7 +317,7 @@ def test_the_answer_s_verdict_does_not_speak_for_the_reasoning_in_prof() -> None
         for j, row in zip(judged, scores, strict=True)
     ]
     arm = ArmPart(title="", rule="grpo", judge="oracle", prof={"share": 0.5})  # type: ignore[arg-type]
-    found = ArmCredit(arm, 0)(groups, scored, process_weight=1.0, round_index=0, signals={})
+    found = ArmCredit(arm, 0)(groups, scored, process_weight=1.0, round_index=0, signals={}).credits
     assert [credit.kept for credit in found] == [True, False, True, False]
 
 

@@ -46,7 +46,7 @@ def batch(members: Sequence[tuple[str, str]] = GROUP, name: str = "a") -> tuple[
 
 def credits_of(arm: ArmPart, members: Sequence[tuple[str, str]] = GROUP, *, weight: float = 1.0) -> list[Credit]:
     groups, judged = batch(members)
-    return ArmCredit(arm, 7)(groups, judged, process_weight=weight, round_index=0, signals={})
+    return ArmCredit(arm, 7)(groups, judged, process_weight=weight, round_index=0, signals={}).credits
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,21 @@
 """Figures of a round's row: tokens by kind add up, groups without spread are counted, the KL is the KL."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pytest
 
 from stepcredit.core.pack import Pack
-from stepcredit.core.records import Group, Outcome, Problem, Rollout
+from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout
 from stepcredit.credit.rule import Need
 from stepcredit.store.ledger import Ledger
 from stepcredit.testing import ScriptedLearner, TabularPolicy
 from stepcredit.training.history import STAGE, History, RoundRow
-from stepcredit.training.parts import CreditSizes, SpentTokens
+from stepcredit.training.parts import CreditSizes, InRound, Paid, SpentTokens
 from stepcredit.training.round_figures import before_training, start_kl, tokens_so_far, zero_spread
 from stepcredit.training.rounds import Watcher
 from tests.training.test_rounds import SETTINGS, World, make_world, walk
@@ -128,19 +130,14 @@ def test_tokens_by_kind_add_up_over_the_rounds(tmp_path: Path) -> None:
 
 
 def test_rows_tell_the_sizes_of_the_streams_where_the_rule_can_say_them(tmp_path: Path) -> None:
-    asked: list[tuple[float, int]] = []
+    world, plain = make_world(), make_world().parts.credit
 
-    def scale(groups, judgements, /, *, process_weight, round_index, signals):
-        assert len(groups) == len({j.steps.rollout.group for j in judgements}) == SETTINGS.problems
-        assert not signals
-        asked.append((process_weight, round_index))
-        return CreditSizes(0.5 + round_index, None)
+    def sized(groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]) -> Paid:
+        return replace(plain(groups, judgements, **told), sizes=CreditSizes(0.5 + told["round_index"]))
 
-    world = make_world()
-    world.parts = replace(world.parts, scale=scale)
+    world.parts = replace(world.parts, credit=sized)
     rows = walk(world, tmp_path / "told")
     assert [row.outcome_size for row in rows] == [None, 0.5, 1.5, 2.5]
-    assert asked == [(1.0, 0), (1.0, 1), (1.0, 2)]
     assert {row.process_size for row in rows} == {None}
     assert {row.outcome_size for row in walk(make_world(), tmp_path / "other")} == {None}
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack, final
 
-from stepcredit.core.records import Credit, Group, Judgement
+from stepcredit.core.records import Group, Judgement
 from stepcredit.core.seeds import derive
 from stepcredit.credit import rule_named
-from stepcredit.credit.batch import CreditSummary, assign
+from stepcredit.credit.batch import assign
 from stepcredit.credit.grpo import GrpoSettings
 from stepcredit.credit.prof import drop_inconsistent
 from stepcredit.credit.shuffled import ShuffledSettings
@@ -17,7 +17,7 @@ from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.settings import rule_settings, weighed
 from stepcredit.recipes.arm_rules.whole import whole_columns
 from stepcredit.steps import thoughts
-from stepcredit.training.parts import CreditSizes, InRound
+from stepcredit.training.parts import CreditSizes, InRound, Paid
 from stepcredit.training.signals import columns_of
 
 
@@ -36,44 +36,27 @@ class ArmCredit:
     seed: int
     max_tokens: int | None = None
 
-    def __call__(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
-    ) -> list[Credit]:
-        """Credits of the round, one a rollout, in group order."""
-        credited, _ = self._assigned(groups, judgements, told)
-        if self.arm.prof is not None:
-            credited = drop_inconsistent(credited, judgements, settings=self.arm.prof.settings())
-        return list(credited)
-
-    def sizes(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
-    ) -> CreditSizes:
-        """Mean absolute outcome and process part a token of the rollouts that the keep rule keeps."""
-        _, found = self._assigned(groups, judgements, told)
-        whole = rule_named(self.arm.rule).outcome_part is None
-        outcome, process = (None if math.isnan(size) else size for size in (found.outcome_size, found.process_size))
-        return CreditSizes(None if whole else outcome, process)
-
-    def _assigned(
-        self, groups: Sequence[Group], judgements: Sequence[Judgement], told: InRound
-    ) -> tuple[tuple[Credit, ...], CreditSummary]:
+    def __call__(self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]) -> Paid:
+        """Credits of the round, one a rollout, in group order; sizes of those that the keep rule keeps."""
         arm = self.arm
         settings = settings_of(arm, process_weight=told["process_weight"], max_tokens=self.max_tokens)
         rule = rule_named(arm.rule)
-        wanted = rule.wanted(settings)
         merged = rule.unit_for(settings) == "thought"
         read = arm.judge != "none"
-        cuts = [thoughts(j) if merged else j if read else j.steps for j in judgements]
-        return assign(
+        credited, found = assign(
             groups,
-            cuts,
+            [thoughts(j) if merged else j if read else j.steps for j in judgements],
             rule=arm.rule,
             settings=settings,
             keep=arm.keep,
             control=ShuffledSettings(derive(self.seed, "shuffled", told["round_index"])) if arm.shuffled else None,
             signals=columns_of(groups, told["signals"])
-            | whole_columns(groups, judgements, wanted, of_steps=arm.of_steps),
+            | whole_columns(groups, judgements, rule.wanted(settings), of_steps=arm.of_steps),
         )
+        outcome, process = (None if math.isnan(size) else size for size in (found.outcome_size, found.process_size))
+        if arm.prof is not None:
+            credited = drop_inconsistent(credited, judgements, settings=arm.prof.settings())
+        return Paid(list(credited), CreditSizes(None if rule.outcome_part is None else outcome, process))
 
 
 def settings_of(arm: ArmPart, *, process_weight: float = 1.0, max_tokens: int | None = None) -> Any:
