@@ -14,7 +14,7 @@ from killing import Killed, Say, Session, answer, kill_again
 
 from stepcredit import cli
 from stepcredit.core.protocols import Completion, Learner, Sampler, Sampling
-from stepcredit.core.records import Credit, Group, Judgement, Label, Outcome, Rollout, Steps, Verdict
+from stepcredit.core.records import Group, Judgement, Label, Outcome, Rollout, Steps, Verdict
 from stepcredit.core.seeds import derive
 from stepcredit.credit.batch import assign
 from stepcredit.credit.tp_grpo import TpGrpoSettings
@@ -31,7 +31,7 @@ from stepcredit.testing import (
     ScriptedTokenizer,
     TabularPolicy,
 )
-from stepcredit.training.parts import Measurement, Parts, RoundSettings, RoundSignals
+from stepcredit.training.parts import Measurement, Paid, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 WORDS = ("copy", "a", "b", "x", "y", "<eos>")
@@ -201,9 +201,9 @@ def _credit(
     process_weight: float,
     round_index: int,
     signals: RoundSignals,
-) -> list[Credit]:
+) -> Paid:
     cuts = [thoughts(judgement) for judgement in judgements]
-    return list(assign(groups, cuts, rule="tp_grpo", settings=TpGrpoSettings(unit="thought"))[0])
+    return Paid(list(assign(groups, cuts, rule="tp_grpo", settings=TpGrpoSettings(unit="thought"))[0]))
 
 
 def _recorded(folder: RunFolder) -> tuple[frozenset[int], frozenset[str]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stepcredit.core.protocols import Sampling
-from stepcredit.core.records import Credit, Group, Judgement, Outcome, Problem, Rollout, Steps
+from stepcredit.core.records import Group, Judgement, Outcome, Problem, Rollout, Steps
 from stepcredit.core.seeds import derive
 from stepcredit.credit.batch import assign
 from stepcredit.credit.grpo import GrpoSettings
@@ -23,7 +23,7 @@ from stepcredit.judges.oracle import OracleJudge
 from stepcredit.steps import thoughts
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import ScriptedLearner, ScriptedSampler, ScriptedTokenizer, TabularPolicy
-from stepcredit.training.parts import Parts, RoundSettings, RoundSignals
+from stepcredit.training.parts import Paid, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 pytestmark = pytest.mark.learning
@@ -88,13 +88,13 @@ class Rule:
         process_weight: float,
         round_index: int,
         signals: RoundSignals,
-    ) -> list[Credit]:
+    ) -> Paid:
         if self.method == "grpo":
-            return list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0])
+            return Paid(list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0]))
         control = ShuffledSettings(derive(self.seed, round_index)) if self.method == "shuffled" else None
         settings = TpGrpoSettings(process_weight=process_weight)
         cuts = [thoughts(j) for j in judgements]
-        return list(assign(groups, cuts, rule="tp_grpo", settings=settings, control=control)[0])
+        return Paid(list(assign(groups, cuts, rule="tp_grpo", settings=settings, control=control)[0]))
 
 
 def learnt(method: str, seed: int, path: Path) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from stepcredit.core.protocols import Sampling
-from stepcredit.core.records import Credit, Group, Judgement, Label, Outcome, Problem, Rollout, Steps, Verdict
+from stepcredit.core.records import Group, Judgement, Label, Outcome, Problem, Rollout, Steps, Verdict
 from stepcredit.credit.batch import assign
 from stepcredit.credit.tp_grpo import TpGrpoSettings
 from stepcredit.steps import thoughts
@@ -22,7 +22,7 @@ from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import ScriptedJudge, ScriptedLearner, ScriptedSampler, ScriptedTokenizer, TabularPolicy
 from stepcredit.training.history import RoundRow
 from stepcredit.training.monitoring import MonitorSettings
-from stepcredit.training.parts import Evidence, Measurement, Parts, RoundSettings, RoundSignals
+from stepcredit.training.parts import Evidence, Measurement, Paid, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 pytestmark = pytest.mark.learning
@@ -83,9 +83,9 @@ def credit_of(scale: str, alpha: float):
         process_weight: float,
         round_index: int,
         signals: RoundSignals,
-    ) -> list[Credit]:
+    ) -> Paid:
         settings = TpGrpoSettings(process_weight=process_weight, alpha=alpha, scale=scale)  # type: ignore[arg-type]
-        return list(assign(groups, [thoughts(j) for j in judgements], rule="tp_grpo", settings=settings)[0])
+        return Paid(list(assign(groups, [thoughts(j) for j in judgements], rule="tp_grpo", settings=settings)[0]))
 
     return rule
 
