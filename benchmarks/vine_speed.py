@@ -192,7 +192,7 @@ def compared(pairs: Sequence[tuple[float, float]]) -> dict[str, dict[str, float]
 
 
 def figures(found: Sequence[float]) -> dict[str, float]:
-    """Median and range, and an interval of 95% or more for the median: two order statistics (sign test)."""
+    """Median and range, and two order statistics around the median: from six turns on 95% or more (sign test)."""
     ranked, n = sorted(found), len(found)
     outside = [k for k in range(n // 2) if sum(comb(n, j) for j in range(k + 1)) <= 0.025 * 2**n]
     inner = max(outside, default=0)

@@ -116,7 +116,8 @@ class EmbeddedSampler:
             EngineError: as `sample`.
         """
         jobs = [self._sample_job(prompt, sampling, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        self._put(lambda: self._waiting.extend(jobs))
+        if jobs:
+            self._put(lambda: self._waiting.extend(jobs))
         return [job.future.result() for job in jobs]
 
     async def score(self, ids: Int32[np.ndarray, " X"], *, first: int) -> Float32[np.ndarray, " Y"]:
@@ -207,12 +208,13 @@ class EmbeddedSampler:
     def _work(self) -> None:
         """The worker thread: sleep, take what waits, one token further, answer."""
         while True:
-            with self._condition:
-                self._condition.wait_for(self._awake)
-                if self._closed:
-                    break
-                taken = self._take()
+            taken: list[_Job] = []
             try:
+                with self._condition:
+                    self._condition.wait_for(self._awake)
+                    if self._closed:
+                        break
+                    taken = self._take()
                 self._serve(taken)
             except Exception as error:  # noqa: BLE001 -- whatever it is, nobody may wait for ever
                 text = str(error) if isinstance(error, StepcreditError) else f"{type(error).__name__}: {error}"
@@ -254,7 +256,6 @@ class EmbeddedSampler:
         scores = [job for job in taken if isinstance(job, _Score) and not job.future.cancelled()]
         if scores:
             self._score(scores)
-            self._post.deliver()
         samples = [job for job in taken if isinstance(job, _Sample)]
         if samples:
             self._running |= {job.request: job for job in samples}
@@ -313,6 +314,7 @@ class EmbeddedSampler:
         ends = np.cumsum([length - job.first for job, length in zip(jobs, lengths, strict=True)])
         for job, part in zip(jobs, np.split(found, ends[:-1]), strict=True):
             _resolve(job.future, frozen(part, np.float32))
+        self._post.deliver()
 
     def _fail(self, message: str, taken: Sequence[_Job], cause: Exception | None) -> None:
         with self._condition:

@@ -10,6 +10,7 @@ from embedded_cases import V, logprobs_of, small_model
 from stepcredit.core.errors import EngineError
 from stepcredit.core.protocols import Sampler, Sampling, Scorer
 from stepcredit.engines.embedded.engine import EmbeddedSampler
+from stepcredit.engines.embedded.sampler import Written
 from stepcredit.engines.learner.weights import weights_fingerprint
 
 PROMPT = np.array([1, 2, 3], np.int32)
@@ -159,6 +160,37 @@ async def test_a_cancelled_request_frees_its_place() -> None:
         assert len(found.ids) == 3
         with pytest.raises(asyncio.CancelledError):
             await endless
+
+
+async def test_a_failure_while_giving_a_place_back_reaches_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Event()
+
+    def broken(_: object) -> None:
+        raise RuntimeError("device lost")
+
+    async with EmbeddedSampler(small_model(max_positions=4096), slots=2) as engine:
+        step = engine._pool.step
+
+        def told() -> list[Written]:
+            if engine._pool.active == 2:
+                both.set()
+            return step()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(engine._pool, "cancel", broken)
+            patched.setattr(engine._pool, "step", told)
+            left, other = (asyncio.create_task(engine.sample(PROMPT, Sampling(4000), seed=seed)) for seed in (0, 1))
+            assert await asyncio.to_thread(both.wait, 30)
+            left.cancel()
+            with pytest.raises(EngineError, match="device lost"):
+                await asyncio.wait_for(other, 30)
+        assert len((await asyncio.wait_for(engine.sample(PROMPT, Sampling(3), seed=2), 30)).ids) == 3
+
+
+def test_no_prompts_need_no_worker() -> None:
+    with EmbeddedSampler(small_model()) as engine:
+        assert engine.sample_many([], SAMPLING, []) == []
+        assert engine._thread is None
 
 
 async def test_bad_requests_raise_where_they_are_made(engine: EmbeddedSampler) -> None:
