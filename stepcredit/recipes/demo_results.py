@@ -186,7 +186,7 @@ def result_table(recipe: DemoRecipe, figures: Sequence[MethodFigures], *, base_a
     )
     note = (
         f"Start: accuracy {base_accuracy:.3f}. {figures[0].rollouts} rollouts a run, seeds: {figures[0].seeds}. "
-        "95% bootstrap intervals over problems, and over seeds where there are several. "
+        "95% intervals: bootstrap over problems for one seed, Student's over seeds for several. "
         "A dash: never reached. CPU seconds include teaching the judge."
         + (" Signal tokens: reference passes and continuations." if signals else "")
     )
