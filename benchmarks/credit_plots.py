@@ -26,21 +26,25 @@ def learning_curves(lines: Sequence[Line], titles: Mapping[str, str], path: Path
     figure = Figure(figsize=(11.5, 4.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     shown = [arm for arm in titles if by_place(lines, arm)]
-    for axis, name, panel in ((sampled, "sampled tokens", panels[0]), (compute, "forward tokens, all", panels[1])):
+    axes = (
+        (panels[0], sampled, "sampled tokens, millions", False),
+        (panels[1], compute, "forward tokens, all, millions, from the first round on", True),
+    )
+    for panel, axis, name, log in axes:  # the dearest arm spends ten times the compute of the cheapest
         for place, arm in enumerate(shown):
             mine = list(by_place(lines, arm).values())
             ends = min(float(axis(line)[-1]) for line in mine)
-            start = max(float(axis(line)[1]) for line in mine) if panel is panels[1] else 0.0
-            grid = np.geomspace(start, ends, 50) if start else np.linspace(0.0, ends, 50)
+            start = max(float(axis(line)[1]) for line in mine)
+            grid = np.geomspace(start, ends, 50) if log else np.linspace(0.0, ends, 50)
             curves = np.array([np.interp(grid, axis(line), np.array(line["accuracy"], float)) for line in mine])
             style = STYLES[min(place // COLOURS, len(STYLES) - 1)]
             width = 3.0 if arm == "grpo" else 1.6
             colour = "black" if arm == "grpo" else f"C{place % COLOURS}"
             panel.plot(grid / 1e6, curves.mean(0), style, label=titles[arm], color=colour, lw=width)
-        if panel is panels[1]:  # the dearest arm spends ten times what the cheapest does
+        if log:
             panel.set_xscale("log")
             panel.xaxis.set_major_formatter("{x:g}")
-        panel.set_xlabel(f"{name}, millions" + (", from the first round on" if panel is panels[1] else ""))
+        panel.set_xlabel(name)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("accuracy on 128 held-out problems")

@@ -291,7 +291,8 @@ def main() -> None:
         tabular(options)
     elif options.part == "world":
         world(options)
-    store(stored())
+    else:
+        store(stored())
     print((RESULTS / "microscope.md").read_text(encoding="utf-8"))
 
 

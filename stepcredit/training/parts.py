@@ -43,7 +43,7 @@ class CreditSizes:
 
 @final
 @dataclass(frozen=True)
-class Paid:
+class PaidRound:
     """What a credit rule makes of a round.
 
     Args:
@@ -58,7 +58,9 @@ class Paid:
 class CreditRule(Protocol):
     """Turns a round's complete groups and judgements into credit."""
 
-    def __call__(self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]) -> Paid:
+    def __call__(
+        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
+    ) -> PaidRound:
         """Credits of all scorable rollouts."""
         ...
 

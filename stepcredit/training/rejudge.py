@@ -16,11 +16,11 @@ from stepcredit.judges.agreement import changed_share, kappa
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.training.evaluate import Evaluated, judge_one
 from stepcredit.training.monitor_facts import MIN_COUNT
-from stepcredit.training.parts import Paid, Parts, RoundSettings
+from stepcredit.training.parts import PaidRound, Parts, RoundSettings
 
 STAGE = "rejudgement"
 
-BoundCredit = Callable[[Sequence[Group], Sequence[Judgement]], Paid]
+BoundCredit = Callable[[Sequence[Group], Sequence[Judgement]], PaidRound]
 """The credit rule of one round."""
 
 

@@ -28,7 +28,7 @@ from stepcredit.training.monitor_facts import (
     score_mass,
 )
 from stepcredit.training.monitoring import Firing, Readings, ask_round, ask_update, monitored_weight, strongest
-from stepcredit.training.parts import InRound, Measurement, Parts, RoundSettings
+from stepcredit.training.parts import Measurement, Parts, RoundSettings
 from stepcredit.training.rejudge import SecondReading, rejudge_round
 from stepcredit.training.round_figures import before_training, tokens_so_far
 from stepcredit.training.sample import sample_round
@@ -175,8 +175,7 @@ async def _one_round(walk: _Walk) -> Round | None:
     scheduled = process_weight(settings.process_weight, index, history=_signs(walk.history.rounds))
     weight, reason = monitored_weight(settings.monitors, scheduled, round_index=index, firings=walk.history.firings)
     signals = await parts.signals([j.steps for j in evaluated.judgements], weight) if parts.signals else {}
-    told = InRound(process_weight=weight, round_index=index, signals=signals)
-    bound = partial(parts.credit, **told)
+    bound = partial(parts.credit, process_weight=weight, round_index=index, signals=signals)
     second = await rejudge_round(
         parts, settings, folder, evaluated=evaluated, credit=bound if weight else None, round_index=index
     )
@@ -184,8 +183,8 @@ async def _one_round(walk: _Walk) -> Round | None:
     walk.watch.on_credit(index, paid.credits)
     if walk.watch.stop():
         return None
-    walk.figures = before_training(parts, evaluated.groups, signals)
-    walk.figures |= {"outcome_size": paid.sizes.outcome, "process_size": paid.sizes.process}
+    sizes = {"outcome_size": paid.sizes.outcome, "process_size": paid.sizes.process}
+    walk.figures = before_training(parts, evaluated.groups, signals) | sizes
     walk.mark()
     trained = train_round(
         parts.learner,

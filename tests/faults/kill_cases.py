@@ -31,7 +31,7 @@ from stepcredit.testing import (
     ScriptedTokenizer,
     TabularPolicy,
 )
-from stepcredit.training.parts import Measurement, Paid, Parts, RoundSettings, RoundSignals
+from stepcredit.training.parts import Measurement, PaidRound, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 WORDS = ("copy", "a", "b", "x", "y", "<eos>")
@@ -201,9 +201,9 @@ def _credit(
     process_weight: float,
     round_index: int,
     signals: RoundSignals,
-) -> Paid:
+) -> PaidRound:
     cuts = [thoughts(judgement) for judgement in judgements]
-    return Paid(list(assign(groups, cuts, rule="tp_grpo", settings=TpGrpoSettings(unit="thought"))[0]))
+    return PaidRound(list(assign(groups, cuts, rule="tp_grpo", settings=TpGrpoSettings(unit="thought"))[0]))
 
 
 def _recorded(folder: RunFolder) -> tuple[frozenset[int], frozenset[str]]:

@@ -23,7 +23,7 @@ from stepcredit.judges.oracle import OracleJudge
 from stepcredit.steps import thoughts
 from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import ScriptedLearner, ScriptedSampler, ScriptedTokenizer, TabularPolicy
-from stepcredit.training.parts import Paid, Parts, RoundSettings, RoundSignals
+from stepcredit.training.parts import PaidRound, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 pytestmark = pytest.mark.learning
@@ -88,13 +88,15 @@ class Rule:
         process_weight: float,
         round_index: int,
         signals: RoundSignals,
-    ) -> Paid:
+    ) -> PaidRound:
         if self.method == "grpo":
-            return Paid(list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0]))
+            return PaidRound(
+                list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0])
+            )
         control = ShuffledSettings(derive(self.seed, round_index)) if self.method == "shuffled" else None
         settings = TpGrpoSettings(process_weight=process_weight)
         cuts = [thoughts(j) for j in judgements]
-        return Paid(list(assign(groups, cuts, rule="tp_grpo", settings=settings, control=control)[0]))
+        return PaidRound(list(assign(groups, cuts, rule="tp_grpo", settings=settings, control=control)[0]))
 
 
 def learnt(method: str, seed: int, path: Path) -> float:

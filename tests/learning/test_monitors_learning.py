@@ -22,7 +22,7 @@ from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import ScriptedJudge, ScriptedLearner, ScriptedSampler, ScriptedTokenizer, TabularPolicy
 from stepcredit.training.history import RoundRow
 from stepcredit.training.monitoring import MonitorSettings
-from stepcredit.training.parts import Evidence, Measurement, Paid, Parts, RoundSettings, RoundSignals
+from stepcredit.training.parts import Evidence, Measurement, PaidRound, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import run_rounds
 
 pytestmark = pytest.mark.learning
@@ -83,9 +83,9 @@ def credit_of(scale: str, alpha: float):
         process_weight: float,
         round_index: int,
         signals: RoundSignals,
-    ) -> Paid:
+    ) -> PaidRound:
         settings = TpGrpoSettings(process_weight=process_weight, alpha=alpha, scale=scale)  # type: ignore[arg-type]
-        return Paid(list(assign(groups, [thoughts(j) for j in judgements], rule="tp_grpo", settings=settings)[0]))
+        return PaidRound(list(assign(groups, [thoughts(j) for j in judgements], rule="tp_grpo", settings=settings)[0]))
 
     return rule
 

@@ -280,8 +280,8 @@ def test_pure_s_baseline_is_spread_over_the_sampler_s_limit_unless_the_arm_names
 
     def paid(limit: int | None, **own: float) -> np.ndarray:
         arm = ArmPart(title="", rule="pure", judge="oracle", settings={"whiten": False, **own})
-        paid = ArmCredit(arm, 0, limit)(groups, scored, process_weight=1.0, round_index=0, signals={})
-        return np.concatenate([credit.advantages for credit in paid.credits])
+        found = ArmCredit(arm, 0, limit)(groups, scored, process_weight=1.0, round_index=0, signals={})
+        return np.concatenate([credit.advantages for credit in found.credits])
 
     np.testing.assert_array_equal(paid(96), paid(None, max_tokens=96))
     np.testing.assert_array_equal(paid(96, max_tokens=48), paid(None, max_tokens=48))

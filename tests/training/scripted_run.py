@@ -15,7 +15,7 @@ from stepcredit.store.run_folder import RunFolder
 from stepcredit.testing import ScriptedJudge, ScriptedSplitter, ScriptedTokenizer
 from stepcredit.training.history import RoundRow
 from stepcredit.training.monitoring import MonitorSettings
-from stepcredit.training.parts import Evidence, Measurement, Paid, Parts, Reference, RoundSettings, RoundSignals
+from stepcredit.training.parts import Evidence, Measurement, PaidRound, Parts, Reference, RoundSettings, RoundSignals
 from stepcredit.training.rounds import Watcher, run_rounds
 
 WORDS = ("go", "work", ";", "wait", "right", "wrong", "<eos>")
@@ -118,11 +118,11 @@ class ScriptedRun:
         process_weight: float,
         round_index: int,
         signals: RoundSignals,
-    ) -> Paid:
+    ) -> PaidRound:
         if len(groups) == PROBLEMS:
             self.weights.append(process_weight)
         digests = {group.id: group.digest for group in groups}
-        return Paid([
+        return PaidRound([
             Credit(j.steps, j, np.full(len(j.steps.rollout.completion_ids), self._advantage(j, process_weight)),
                    "scripted", (), digests[j.steps.rollout.group])
             for j in judgements

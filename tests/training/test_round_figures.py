@@ -15,7 +15,7 @@ from stepcredit.credit.rule import Need
 from stepcredit.store.ledger import Ledger
 from stepcredit.testing import ScriptedLearner, TabularPolicy
 from stepcredit.training.history import STAGE, History, RoundRow
-from stepcredit.training.parts import CreditSizes, InRound, Paid, SpentTokens
+from stepcredit.training.parts import CreditSizes, InRound, PaidRound, SpentTokens
 from stepcredit.training.round_figures import before_training, start_kl, tokens_so_far, zero_spread
 from stepcredit.training.rounds import Watcher
 from tests.training.test_rounds import SETTINGS, World, make_world, walk
@@ -130,14 +130,19 @@ def test_tokens_by_kind_add_up_over_the_rounds(tmp_path: Path) -> None:
 
 
 def test_rows_tell_the_sizes_of_the_streams_where_the_rule_can_say_them(tmp_path: Path) -> None:
+    asked: list[tuple[float, int]] = []
     world, plain = make_world(), make_world().parts.credit
 
-    def sized(groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]) -> Paid:
+    def sized(groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]) -> PaidRound:
+        assert len(groups) == len({j.steps.rollout.group for j in judgements}) == SETTINGS.problems
+        assert not told["signals"]
+        asked.append((told["process_weight"], told["round_index"]))
         return replace(plain(groups, judgements, **told), sizes=CreditSizes(0.5 + told["round_index"]))
 
     world.parts = replace(world.parts, credit=sized)
     rows = walk(world, tmp_path / "told")
     assert [row.outcome_size for row in rows] == [None, 0.5, 1.5, 2.5]
+    assert asked == [(1.0, 0), (1.0, 1), (1.0, 2)]
     assert {row.process_size for row in rows} == {None}
     assert {row.outcome_size for row in walk(make_world(), tmp_path / "other")} == {None}
 

@@ -27,7 +27,7 @@ from stepcredit.testing import (
     ScriptedTokenizer,
     TabularPolicy,
 )
-from stepcredit.training.parts import Learning, Measurement, Paid, Parts, RoundSettings, RoundSignals
+from stepcredit.training.parts import Learning, Measurement, PaidRound, Parts, RoundSettings, RoundSignals
 from stepcredit.training.rounds import RoundRow, Watcher, run_rounds
 from stepcredit.training.schedule import ProcessWeight
 from stepcredit.training.train import join
@@ -54,9 +54,9 @@ def grpo(weights: list[float]):
         process_weight: float,
         round_index: int,
         signals: RoundSignals,
-    ) -> Paid:
+    ) -> PaidRound:
         weights.append(process_weight)
-        return Paid(list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0]))
+        return PaidRound(list(assign(groups, [j.steps for j in judgements], rule="grpo", settings=GrpoSettings())[0]))
 
     return rule
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, final
 
@@ -36,11 +37,8 @@ class Post:
         """Hand over what has been answered; a loop that was closed meanwhile waits for nothing."""
         letters, self._letters = self._letters, {}
         for loop, own in letters.items():
-            if not loop.is_closed():
-                try:
-                    loop.call_soon_threadsafe(_open, own)
-                except RuntimeError:  # closed between the question and the call
-                    continue
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(_open, own)
 
     def _put(self, waiter: "asyncio.Future[Any]", future: "Future[Any]") -> None:
         if not future.cancelled():

@@ -17,7 +17,7 @@ from stepcredit.recipes.arm_rules.arm import ArmPart
 from stepcredit.recipes.arm_rules.settings import rule_settings, weighed
 from stepcredit.recipes.arm_rules.whole import whole_columns
 from stepcredit.steps import thoughts
-from stepcredit.training.parts import CreditSizes, InRound, Paid
+from stepcredit.training.parts import CreditSizes, InRound, PaidRound
 from stepcredit.training.signals import columns_of
 
 
@@ -36,7 +36,9 @@ class ArmCredit:
     seed: int
     max_tokens: int | None = None
 
-    def __call__(self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]) -> Paid:
+    def __call__(
+        self, groups: Sequence[Group], judgements: Sequence[Judgement], /, **told: Unpack[InRound]
+    ) -> PaidRound:
         """Credits of the round, one a rollout, in group order; sizes of those that the keep rule keeps."""
         arm = self.arm
         settings = settings_of(arm, process_weight=told["process_weight"], max_tokens=self.max_tokens)
@@ -56,7 +58,7 @@ class ArmCredit:
         outcome, process = (None if math.isnan(size) else size for size in (found.outcome_size, found.process_size))
         if arm.prof is not None:
             credited = drop_inconsistent(credited, judgements, settings=arm.prof.settings())
-        return Paid(list(credited), CreditSizes(None if rule.outcome_part is None else outcome, process))
+        return PaidRound(list(credited), CreditSizes(None if rule.outcome_part is None else outcome, process))
 
 
 def settings_of(arm: ArmPart, *, process_weight: float = 1.0, max_tokens: int | None = None) -> Any:
